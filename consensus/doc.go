@@ -1,0 +1,2 @@
+// Package consensus runs one node's replicas of many Raft groups.
+package consensus
