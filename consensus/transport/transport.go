@@ -117,8 +117,8 @@ type Transport interface {
 	// the stream breaks. The stream implements Duplex and must be closed.
 	Stream(ctx context.Context, to NodeID, svc string) (io.ReadWriteCloser, error)
 
-	// Handle and HandleStream register services. Registering a name twice
-	// panics.
+	// Handle and HandleStream register services, calls and streams under names
+	// of their own. Registering a name twice panics.
 	Handle(svc string, h Handler)
 	HandleStream(svc string, h StreamHandler)
 	// Receive sets who takes messages; those that arrive earlier are dropped.
