@@ -121,15 +121,15 @@ func shapeOf(m *Message) shape {
 }
 
 func shapeEntries(s *shape, r *pb.Message) {
-	term, index := r.GetLogTerm(), r.GetIndex()
+	term, index := r.LogTerm, r.GetIndex()
 	for _, e := range r.Entries {
 		s.bytes++
 		if e.Term != nil {
-			s.numbers++
-			if *e.Term != term {
+			if term == nil || *e.Term != *term {
 				s.bytes += uvarintLen(*e.Term)
+				s.numbers++
 			}
-			term = *e.Term
+			term = e.Term
 		}
 		if e.Index != nil {
 			s.numbers++
@@ -226,7 +226,7 @@ func appendRaft(dst []byte, r *pb.Message) []byte {
 
 func appendEntries(dst []byte, r *pb.Message) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(r.Entries)))
-	term, index := r.GetLogTerm(), r.GetIndex()
+	term, index := r.LogTerm, r.GetIndex()
 	for _, e := range r.Entries {
 		at := len(dst)
 		var flags byte
@@ -238,13 +238,13 @@ func appendEntries(dst []byte, r *pb.Message) []byte {
 			flags |= byte(*e.Type) + 1
 		}
 		if e.Term != nil {
-			if *e.Term == term {
+			if term != nil && *e.Term == *term {
 				flags |= entryTermSame
 			} else {
 				flags |= entryTermGiven
 				dst = binary.AppendUvarint(dst, *e.Term)
 			}
-			term = *e.Term
+			term = e.Term
 		}
 		if e.Index != nil {
 			if *e.Index == index+1 {

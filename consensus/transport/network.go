@@ -231,5 +231,16 @@ func (n *Network) elapsed() time.Duration { return time.Since(n.base) }
 // copyOf makes messages independent of the sender's slice and, with Marshal,
 // of everything they point to.
 func (n *Network) copyOf(m []Message) []Message {
-	return slices.Clone(m)
+	if !n.o.Marshal {
+		return slices.Clone(m)
+	}
+	var sum shape
+	for i := range m {
+		sum.add(shapeOf(&m[i]))
+	}
+	copied, _, err := decodeBody(nil, appendBody(nil, m, sum))
+	if err != nil {
+		panic(fmt.Sprintf("transport: cannot read back what was encoded: %v", err))
+	}
+	return copied
 }
