@@ -91,17 +91,16 @@ func (s *state) remove(key []byte) (removed bool) {
 
 // setRow sets a row, or deletes it if it has no value.
 func (s *state) setRow(row consensus.Row) {
-	switch {
-	case row.Value == nil:
+	if row.Value == nil {
 		if s.rows != nil {
 			s.unset(s.rows, row.Key)
 		}
-	default:
-		if s.rows == nil {
-			s.rows = new(lazyTree)
-		}
-		s.set(s.rows, row.Key, row.Value)
+		return
 	}
+	if s.rows == nil {
+		s.rows = new(lazyTree)
+	}
+	s.set(s.rows, row.Key, row.Value)
 }
 
 // set copies key and value into one allocation: the tree takes the new key
