@@ -1,0 +1,92 @@
+package harness
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/phantomdb/phantomdb/harness/measure"
+)
+
+// Counters are the running totals of a system since it booted. Run reads them
+// before and after the measured part and prints the difference per operation.
+//
+// A total that is still zero at the end counts as absent: the system has no
+// such meter, or never did such a thing, and its unit stays off the line. One
+// that moved before the measured part and not during it prints as zero.
+type Counters struct {
+	Fsyncs    int64 // calls that made data durable
+	DiskBytes int64 // bytes written to disk
+	WireBytes int64 // bytes sent between nodes
+	Messages  int64 // messages sent between nodes
+	// Elections is the number of leaders elected. During the measured part
+	// nobody plans one, so it is printed as a count for the run and not per
+	// operation: anything but 0 means the line measured something else.
+	Elections int64
+	_         struct{}
+}
+
+// reading is the state of all meters at one moment.
+type reading struct {
+	counters Counters
+	loads    []int64
+	cpu      time.Duration
+	hasCPU   bool
+}
+
+func read(s *Spec) reading {
+	var r reading
+	if s.Counters != nil {
+		r.counters = s.Counters()
+	}
+	if s.Loads != nil {
+		r.loads = s.Loads()
+	}
+	user, system, ok := measure.CPU()
+	r.cpu, r.hasCPU = user+system, ok
+	return r
+}
+
+// reportCosts prints what n operations between two readings cost.
+func reportCosts(b *testing.B, n int, from, to reading) {
+	per := func(unit string, before, after int64) {
+		if after != 0 {
+			b.ReportMetric(float64(after-before)/float64(n), unit)
+		}
+	}
+	per("fsyncs/op", from.counters.Fsyncs, to.counters.Fsyncs)
+	per("disk-B/op", from.counters.DiskBytes, to.counters.DiskBytes)
+	per("wire-B/op", from.counters.WireBytes, to.counters.WireBytes)
+	per("msgs/op", from.counters.Messages, to.counters.Messages)
+	if to.counters.Elections != 0 {
+		b.ReportMetric(float64(to.counters.Elections-from.counters.Elections), "elections")
+	}
+	if from.hasCPU && to.hasCPU {
+		b.ReportMetric(float64(to.cpu-from.cpu)/float64(n), "cpu-ns/op")
+	}
+	if cv, ok := variation(from.loads, to.loads); ok {
+		b.ReportMetric(cv, "load-cv")
+	}
+}
+
+// variation returns the standard deviation over the mean of what each node did
+// between two readings: 0 is an even load, 1 very uneven. It has no answer for
+// fewer than two nodes or when nothing was done.
+func variation(from, to []int64) (float64, bool) {
+	if len(from) != len(to) || len(to) < 2 {
+		return 0, false
+	}
+	var sum, squares float64
+	for i := range to {
+		sum += float64(to[i] - from[i])
+	}
+	mean := sum / float64(len(to))
+	if mean <= 0 {
+		return 0, false
+	}
+	for i := range to {
+		d := float64(to[i]-from[i]) - mean
+		squares += d * d
+	}
+	return math.Sqrt(squares/float64(len(to))) / mean, true
+}

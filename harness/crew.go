@@ -1,0 +1,316 @@
+package harness
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/phantomdb/phantomdb/harness/measure"
+)
+
+// maxBatch bounds the permits handed to a client at once. Beyond it the cost of
+// handing them out is lost in the clock readings.
+const maxBatch = 256
+
+// breath is how often, at most, a running loop tells the watchdog that it lives.
+const breath = time.Second
+
+// A crew is the clients of one run and the permits that drive them.
+//
+// The benchmark's goroutine asks b.Loop for iterations and passes them on as
+// permits through one unbuffered channel, whose waiting receivers form a queue:
+// whoever has waited longest is served first, so no client starves. A buffer
+// would let the loop run ahead of the work, and b.Loop, which predicts from the
+// time its iterations take, would then ask for far too many.
+type crew struct {
+	members []*member
+	pool    measure.Pool
+	epoch   time.Time // the members' clock counts from here
+
+	permits   chan int       // nil when one client runs inline
+	done      sync.WaitGroup // goroutines of the members
+	dismissed bool
+
+	// pending counts permits handed out and not yet used. The member that
+	// brings it to zero leaves a token in idle, if there is none.
+	pending atomic.Int64
+	idle    chan struct{}
+}
+
+// A member is a client and its books. Between permits nobody writes to it, so
+// the benchmark's goroutine may read it when pending is zero.
+type member struct {
+	Client
+	op       Op
+	recorder *measure.Recorder
+	ops      int64
+	errors   int64
+	first    error // the first error since the last reset
+	owed     int64 // permits taken and not yet settled
+	deserted bool  // its goroutine ended inside op
+}
+
+func newCrew(ctx context.Context, s Spec, op Op) *crew {
+	c := &crew{epoch: time.Now(), idle: make(chan struct{}, 1)}
+	for id := range s.Clients {
+		c.members = append(c.members, &member{
+			Client: Client{
+				ID:      id,
+				Rand:    rand.New(rand.NewPCG(s.Seed, uint64(id))),
+				Context: ctx,
+			},
+			op:       op,
+			recorder: c.pool.Recorder(),
+		})
+	}
+	if s.Clients > 1 {
+		c.permits = make(chan int)
+		for _, m := range c.members {
+			c.done.Go(func() { c.serve(m) })
+		}
+	}
+	return c
+}
+
+// serve is the life of a member that has a goroutine.
+func (c *crew) serve(m *member) {
+	orderly := false
+	defer func() {
+		if orderly {
+			return
+		}
+		// The operation ended this goroutine (runtime.Goexit). Permits must
+		// still be taken, or the loop would wait for ever; Run then fails.
+		m.deserted = true
+		c.settle(m.owed)
+		for n := range c.permits {
+			c.settle(int64(n))
+		}
+	}()
+	for n := range c.permits {
+		m.owed = int64(n)
+		m.work(c.epoch, n)
+		m.owed = 0
+		c.settle(int64(n))
+	}
+	orderly = true
+}
+
+// settle takes n permits off the books.
+func (c *crew) settle(n int64) {
+	if c.pending.Add(-n) == 0 {
+		select {
+		case c.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// work does n operations. The end of one is the start of the next, which saves
+// a clock reading.
+func (m *member) work(epoch time.Time, n int) {
+	start := time.Since(epoch)
+	for range n {
+		err := m.op(&m.Client)
+		end := time.Since(epoch)
+		if m.account(err, end-start) {
+			end = time.Since(epoch)
+		}
+		start = end
+	}
+}
+
+// account books one operation and reports whether that took long enough to
+// read the clock again. The latency of a failed operation is left out: quick
+// failures would flatter the distribution.
+func (m *member) account(err error, took time.Duration) (slow bool) {
+	m.Iter++
+	m.ops++
+	if err == nil {
+		return m.recorder.Record(took)
+	}
+	m.errors++
+	if m.first == nil {
+		m.first = err
+	}
+	return false
+}
+
+// give hands a permit for n operations to the member that waited longest.
+func (c *crew) give(n int) {
+	c.pending.Add(int64(n))
+	c.permits <- n
+}
+
+// drain waits until every permit is used.
+func (c *crew) drain() {
+	for c.pending.Load() > 0 {
+		<-c.idle
+	}
+}
+
+// warmUp runs the untimed operations: the number asked for, or 5 % of count
+// iterations or of length, and at least one operation of each client.
+func (c *crew) warmUp(asked, count int, length time.Duration) {
+	if asked < 0 {
+		return
+	}
+	least := len(c.members)
+	if asked > 0 {
+		least, length = asked, 0
+	} else if count > 0 {
+		least, length = max(least, (count+19)/20), 0
+	}
+	start, breathed := time.Now(), time.Duration(0)
+	for n := 0; ; n++ {
+		elapsed := time.Since(start)
+		if n >= least && elapsed >= length/20 {
+			break
+		}
+		if elapsed-breathed > breath {
+			breathed = elapsed
+			progress()
+		}
+		if c.permits == nil {
+			c.members[0].work(c.epoch, 1)
+		} else {
+			c.give(1)
+		}
+	}
+	c.drain()
+}
+
+// reset forgets the warm-up.
+func (c *crew) reset() {
+	for _, m := range c.members {
+		m.recorder.Discard()
+		m.ops, m.errors, m.first = 0, 0, nil
+	}
+	c.pool.Histogram().Reset()
+}
+
+// loopInline drives the only client on the benchmark's goroutine.
+func (c *crew) loopInline(b *testing.B) {
+	m := c.members[0]
+	start := time.Since(c.epoch)
+	breathed := start
+	for b.Loop() {
+		err := m.op(&m.Client)
+		end := time.Since(c.epoch)
+		if m.account(err, end-start) {
+			end = time.Since(c.epoch)
+		}
+		start = end
+		if end-breathed > breath {
+			breathed = end
+			progress()
+		}
+	}
+}
+
+// loop drives many clients. The first iteration waits for its completion, for
+// b.Loop predicts from it; then permits go out in batches.
+func (c *crew) loop(b *testing.B, count int, length time.Duration) {
+	var (
+		given   int           // iterations handed out
+		batch   int           // iterations gathered for the next permit
+		target  = 1           // iterations of a permit
+		start   = time.Now()  //
+		breathe time.Duration // when the watchdog last heard of us
+	)
+	for b.Loop() {
+		if batch++; batch < target {
+			continue
+		}
+		c.give(batch)
+		given += batch
+		batch = 0
+		if given == 1 {
+			c.drain()
+		}
+		elapsed := time.Since(start)
+		target = batchSize(left(count, length, given, elapsed), len(c.members))
+		if elapsed-breathe > breath {
+			breathe = elapsed
+			progress()
+		}
+	}
+	if batch > 0 {
+		c.give(batch)
+	}
+	c.drain()
+}
+
+// left estimates the iterations still to come: exactly under a count,
+// otherwise from the rate so far. Past the length asked for b.Loop may go on
+// for a fifth of it, and the answer is none, which makes permits small.
+func left(count int, length time.Duration, given int, elapsed time.Duration) int {
+	if count > 0 {
+		return count - given
+	}
+	if elapsed <= 0 || elapsed >= length {
+		return 0
+	}
+	return int(float64(given) / float64(elapsed) * float64(length-elapsed))
+}
+
+// batchSize returns how many of the iterations left one permit may carry: at
+// most an eighth of a client's share, so that at the end no client waits long
+// for the last permit of another.
+func batchSize(left, clients int) int {
+	return min(max(left/clients/8, 1), maxBatch)
+}
+
+// dismiss ends the members' goroutines and collects their latencies. It may be
+// called twice.
+func (c *crew) dismiss() {
+	if c.dismissed {
+		return
+	}
+	c.dismissed = true
+	if c.permits != nil {
+		close(c.permits)
+		c.done.Wait()
+	}
+	for _, m := range c.members {
+		m.recorder.Flush()
+	}
+}
+
+func (c *crew) ops() (n int64) {
+	for _, m := range c.members {
+		n += m.ops
+	}
+	return n
+}
+
+func (c *crew) errors() (n int64) {
+	for _, m := range c.members {
+		n += m.errors
+	}
+	return n
+}
+
+// failed reports whether there were operations, and all of them failed.
+func (c *crew) failed() bool { return c.ops() > 0 && c.errors() == c.ops() }
+
+func (c *crew) firstError() error {
+	for _, m := range c.members {
+		if m.first != nil {
+			return m.first
+		}
+	}
+	return nil
+}
+
+func (c *crew) deserted() bool {
+	for _, m := range c.members {
+		if m.deserted {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,53 @@
+// Package harness turns one experiment into one benchmark line.
+//
+// A benchmark boots a system, hands Run an operation, and gets a closed loop of
+// clients, a warm-up, latencies, cost per operation and a line that benchstat
+// reads:
+//
+//	func TestMain(m *testing.M) { harness.Main(m) }
+//
+//	func BenchmarkPropose(b *testing.B) {
+//		for _, clients := range harness.Axis("clients", 1, 64, 256) {
+//			b.Run(harness.Name("clients", clients), func(b *testing.B) {
+//				sys := boot(b, harness.DurableDir(b))
+//				harness.Run(b, harness.Spec{Clients: clients, Counters: sys.Counters},
+//					func(c *harness.Client) error { return sys.Put(c.Context, c.Rand.Uint64()) })
+//			})
+//		}
+//	}
+//
+// Run is for operations of 5 us and more, Micro for shorter ones, and Events
+// for benchmarks whose operation is one large event, such as an election, that
+// times itself.
+//
+// # Promises
+//
+//   - One boot is one sample. Nothing is shared between samples unless the
+//     caller shares it, so -count=10 means ten boots.
+//   - With -benchtime=Nx exactly N operations are measured, and no client runs
+//     dry long before the others.
+//   - Time is counted until the last operation has come back.
+//   - A percentile is printed when at least ten values stand beyond it.
+//   - A meter that is missing is absent from the line, not zero.
+//   - A durable case runs on a disk or not at all (see DurableDir).
+//   - Standard output carries the benchmark format and nothing else; remarks go
+//     to standard error behind a "#", which no tool takes for data.
+//
+// # Parameters
+//
+// A parameter is set by the environment (PHANTOM_CLIENTS=8) or by a flag behind
+// the packages (go test -bench=. ./... -phantom.clients=8). The flag wins. A
+// flag in front of the packages makes the go command test one directory and
+// pass the rest to the test binary as plain arguments; Main refuses those.
+//
+// # Concurrency
+//
+// Parameters are fixed once Main has read them. Run, Events and Micro belong to
+// the goroutine of their benchmark; an Op is called by many clients at once.
+//
+// # Imports
+//
+// This package and its rooms import no other part of the project. A system is
+// handed in as functions, so that every floor can measure itself without
+// compiling those above.
+package harness

@@ -1,0 +1,176 @@
+package harness
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.uber.org/goleak"
+
+	"github.com/phantomdb/phantomdb/harness/measure"
+)
+
+// Main runs the tests and benchmarks of a package and ends the process. Every
+// package with tests calls it:
+//
+//	func TestMain(m *testing.M) { harness.Main(m) }
+//
+// It reads parameters and flags, declares the units when benchmarks run,
+// silences Raft's default logger, bounds a benchmark that hangs, and looks for
+// leaked goroutines afterwards. Nothing is ignored in that search unless an
+// option says so.
+//
+// The process ends with status 0; 1 when a test failed, a goroutine leaked, or
+// a benchmark was skipped under PHANTOM_STRICT; 2 for bad parameters or
+// positional arguments; 3 when the watchdog bit.
+func Main(m *testing.M, ignore ...goleak.Option) {
+	os.Exit(run(m, ignore))
+}
+
+func run(m *testing.M, ignore []goleak.Option) int {
+	p, err := fromEnvironment(os.LookupEnv)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "#", err)
+		return 2
+	}
+	register(flag.CommandLine, p)
+	flag.Parse()
+	if flag.NArg() > 0 {
+		refuseArguments(os.Stderr, flag.Args())
+		return 2
+	}
+	chosen.Store(p)
+	raft.SetLogger(quiet{})
+
+	if flagText("test.bench") != "" && hasBenchmarks(m) {
+		if err := prepareBenchmarks(p); err != nil {
+			fmt.Fprintln(os.Stderr, "#", err)
+			return 2
+		}
+	}
+	code := m.Run()
+	guard.Store(nil)
+	if code == 0 {
+		if err := goleak.Find(ignore...); err != nil {
+			fmt.Fprintf(os.Stderr, "# harness: goroutines outlived the tests: %v\n", err)
+			code = 1
+		}
+	}
+	if n := skips.Load(); code == 0 && p.strict && n > 0 {
+		fmt.Fprintf(os.Stderr, "# harness: %d benchmarks skipped, and PHANTOM_STRICT is set\n", n)
+		code = 1
+	}
+	return code
+}
+
+// skips counts the benchmarks that could not be measured as asked.
+var skips atomic.Int64
+
+// skip ends b before it measures, with one line on standard error and a count
+// that PHANTOM_STRICT turns into a failure. It must not be called after b.Loop
+// has begun: the row would be lost in the middle of its line.
+func skip(b *testing.B, why string) {
+	skips.Add(1)
+	fmt.Fprintf(os.Stderr, "# skipped %s: %s\n", b.Name(), why)
+	b.SkipNow()
+}
+
+// prepareBenchmarks prints what stands above the first benchmark line, gives
+// the mode's length to cases that have none, and lets the watchdog in.
+func prepareBenchmarks(p *params) error {
+	for _, name := range unknownVariables(os.Environ()) {
+		fmt.Fprintf(os.Stderr, "# harness: %s is no parameter and changes nothing\n", name)
+	}
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.benchtime" })
+	if !given {
+		if err := flag.Set("test.benchtime", benchtimes[p.mode]); err != nil {
+			return fmt.Errorf("harness: benchtime %s: %w", benchtimes[p.mode], err)
+		}
+	}
+	if p.watchdog > 0 {
+		guard.Store(biteAfter(p.watchdog))
+	}
+	return preamble(os.Stdout, p)
+}
+
+// preamble declares the units, then states in configuration lines what is
+// meant to be equal between runs that may be compared. Seeds, dates and commits
+// do not belong here: the tools compare only lines of equal configuration.
+func preamble(out io.Writer, p *params) error {
+	if err := measure.WriteUnits(out); err != nil {
+		return err
+	}
+	dir := p.dir
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	_, err := fmt.Fprintf(out, "phantom-mode: %s\nphantom-fs: %s\n", p.mode, fileSystem(dir))
+	if err != nil {
+		return fmt.Errorf("harness: preamble: %w", err)
+	}
+	return nil
+}
+
+// hasBenchmarks reports whether the test binary holds benchmarks at all: a
+// package without them would print the units for nothing. It looks into a
+// field that the standard library does not promise; without it, print.
+func hasBenchmarks(m *testing.M) bool {
+	f := reflect.ValueOf(m).Elem().FieldByName("benchmarks")
+	return !f.IsValid() || f.Kind() != reflect.Slice || f.Len() > 0
+}
+
+func refuseArguments(out io.Writer, args []string) {
+	fmt.Fprintf(out, "# harness: unexpected arguments: %s\n", strings.Join(args, " "))
+	fmt.Fprintln(out, "# A -phantom flag in front of the packages makes go test run one directory and hand")
+	fmt.Fprintln(out, "# it the packages as arguments. Set the environment (PHANTOM_NODES=5 go test ./...)")
+	fmt.Fprintln(out, "# or put the flag last (go test -bench=. ./... -phantom.nodes=5).")
+}
+
+func flagText(name string) string {
+	if f := flag.Lookup(name); f != nil {
+		return f.Value.String()
+	}
+	return ""
+}
+
+// benchtime returns what -benchtime asks for: a number of iterations, or a
+// length.
+func benchtime() (n int, d time.Duration) {
+	text := flagText("test.benchtime")
+	if count, ok := strings.CutSuffix(text, "x"); ok {
+		if _, err := fmt.Sscan(count, &n); err == nil {
+			return n, 0
+		}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		d = time.Second // the default of package testing
+	}
+	return 0, d
+}
+
+// quiet is a Raft logger that says nothing. The default one writes a line to
+// standard error for each election, and one line in the wrong place loses a
+// benchmark row.
+type quiet struct{}
+
+func (quiet) Debug(...any)                   {}
+func (quiet) Debugf(string, ...any)          {}
+func (quiet) Error(...any)                   {}
+func (quiet) Errorf(string, ...any)          {}
+func (quiet) Info(...any)                    {}
+func (quiet) Infof(string, ...any)           {}
+func (quiet) Warning(...any)                 {}
+func (quiet) Warningf(string, ...any)        {}
+func (quiet) Fatal(v ...any)                 { panic(fmt.Sprint(v...)) }
+func (quiet) Fatalf(format string, v ...any) { panic(fmt.Sprintf(format, v...)) }
+func (quiet) Panic(v ...any)                 { panic(fmt.Sprint(v...)) }
+func (quiet) Panicf(format string, v ...any) { panic(fmt.Sprintf(format, v...)) }

@@ -1,0 +1,73 @@
+package measure
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// A Unit is the name under which a benchmark line states a value, and the
+// direction in which that value gets better.
+type Unit struct {
+	Name   string
+	Better string // "higher" or "lower"
+}
+
+// units holds every unit of our own. The package testing knows ns/op, MB/s,
+// B/op and allocs/op by itself, and their directions are built into the tools.
+//
+// A percentile ends in -ns and not in -ns/op, since it is no mean per
+// operation; benchstat scales both.
+var units = []Unit{
+	{"ops/s", "higher"},
+	{"entries/s", "higher"},
+	{"avg-ns", "lower"},
+	{"min-ns", "lower"},
+	{"p50-ns", "lower"},
+	{"p90-ns", "lower"},
+	{"p99-ns", "lower"},
+	{"p99.9-ns", "lower"},
+	{"max-ns", "lower"},
+	{"cpu-ns/op", "lower"},
+	{"fsyncs/op", "lower"},
+	{"disk-B/op", "lower"},
+	{"wire-B/op", "lower"},
+	{"msgs/op", "lower"},
+	{"errors/op", "lower"},
+	{"elections", "lower"},
+	{"load-cv", "lower"},
+	{"commit-ns", "lower"},
+	{"applied-ns", "lower"},
+	{"detect-ns", "lower"},
+	{"vote-ns", "lower"},
+	{"dip", "lower"},
+	{"cpu-ns/group-s", "lower"},
+	{"heap-B/replica", "lower"},
+}
+
+// builtin are the units that package testing and the tools declare.
+var builtin = []string{"ns/op", "MB/s", "B/op", "allocs/op"}
+
+// Units returns the units of our own, in the order they are declared.
+func Units() []Unit { return slices.Clone(units) }
+
+// Known reports whether a line may carry the unit.
+func Known(unit string) bool {
+	return slices.Contains(builtin, unit) ||
+		slices.ContainsFunc(units, func(u Unit) bool { return u.Name == unit })
+}
+
+// WriteUnits declares the units in the benchmark format. The declarations may
+// appear several times in one text as long as they agree, which is why every
+// test binary can print them.
+func WriteUnits(w io.Writer) error {
+	buf := bufio.NewWriter(w)
+	for _, u := range units {
+		fmt.Fprintf(buf, "Unit %s better=%s\n", u.Name, u.Better)
+	}
+	if err := buf.Flush(); err != nil {
+		return fmt.Errorf("measure: units: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,29 @@
+package harness
+
+import (
+	"testing"
+	"time"
+)
+
+// Micro measures an operation of less than 5 us by b.Loop alone. There is no
+// clock reading per operation, which would cost more than the operation, and
+// therefore no latency distribution: ns/op, ops/s, B/op, allocs/op and
+// cpu-ns/op. The first error fails b.
+func Micro(b *testing.B, op func() error) {
+	b.Helper()
+	touch(b)
+	// Package testing counts allocations by itself here: nothing is in flight
+	// when the loop ends.
+	b.ReportAllocs()
+	from := read(&Spec{})
+	start := time.Now()
+	for b.Loop() {
+		if err := op(); err != nil {
+			b.Fatalf("harness: operation: %v", err)
+		}
+	}
+	elapsed := time.Since(start)
+	to := read(&Spec{})
+	b.ReportMetric(float64(b.N)/max(elapsed.Seconds(), 1e-9), "ops/s")
+	reportCosts(b, b.N, from, to)
+}
