@@ -72,6 +72,9 @@ type Batch struct {
 	Commands [][]byte
 	// Rows replace rows of the same key.
 	Rows []Row
+	// ResultRows, if set, is called once, when all results are filled in, and
+	// returns further rows of the same batch.
+	ResultRows func(results []Result) []Row
 }
 
 // A Result is what a machine answers to a command. The Host keeps Data of

@@ -275,7 +275,10 @@ func readFile(fs vfs.FS, name string, index uint64) (state, error) {
 	}
 	if err == nil {
 		// ReadFull wants a byte, so it says EOF only if there is none.
-		if _, more := io.ReadFull(file, make([]byte, 1)); more != io.EOF {
+		switch _, err = io.ReadFull(file, make([]byte, 1)); err {
+		case io.EOF:
+			err = nil
+		case nil:
 			err = fmt.Errorf("%w: goes on behind its last chunk", ErrDamaged)
 		}
 	}

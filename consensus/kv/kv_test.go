@@ -4,13 +4,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
+	"github.com/phantomdb/phantomdb/harness"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { harness.Main(m) }
 
 // open returns an open machine.
 func open(t testing.TB, o kv.Options) *kv.Machine {

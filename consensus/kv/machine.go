@@ -96,16 +96,15 @@ func (m *Machine) Open() (consensus.State, error) {
 
 // Apply implements consensus.StateMachine. An index at or below the present
 // one, a number of results other than that of the commands, and a row beyond
-// the limits of keys and values are errors; then nothing was applied.
+// the limits of keys and values are errors, and nothing was applied. Only when
+// ResultRows gives such a row it is too late for that: the machine is then
+// closed, with the state of its last checkpoint.
 func (m *Machine) Apply(b *consensus.Batch, results []consensus.Result) error {
 	if len(results) != len(b.Commands) {
-		return fmt.Errorf("kv: apply: %d results for %d commands", len(results), len(b.Commands))
+		return fmt.Errorf("kv: apply at index %d: %d results for %d commands", b.Index, len(results), len(b.Commands))
 	}
-	for i := range b.Rows {
-		if k, v := len(b.Rows[i].Key), len(b.Rows[i].Value); k > MaxKeyBytes || v > MaxValueBytes {
-			return fmt.Errorf("kv: apply: row with a key of %d and a value of %d bytes, expected at most %d and %d",
-				k, v, MaxKeyBytes, MaxValueBytes)
-		}
+	if err := checkRows(b.Index, b.Rows); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,15 +112,32 @@ func (m *Machine) Apply(b *consensus.Batch, results []consensus.Result) error {
 		return fmt.Errorf("kv: apply at index %d: %w", b.Index, ErrClosed)
 	}
 	if b.Index <= m.state.index {
-		return fmt.Errorf("kv: apply: index %d at or below %d, which is applied", b.Index, m.state.index)
+		return fmt.Errorf("kv: apply at index %d: %d is applied already", b.Index, m.state.index)
 	}
 	for i, data := range b.Commands {
 		results[i].Data = m.state.apply(data)
 	}
-	for _, row := range b.Rows {
-		m.state.setRow(row)
+	m.state.setRows(b.Rows)
+	if b.ResultRows != nil {
+		rows := b.ResultRows(results)
+		if err := checkRows(b.Index, rows); err != nil {
+			m.open, m.state = false, state{}
+			return err
+		}
+		m.state.setRows(rows)
 	}
 	m.state.index, m.state.term = b.Index, b.Term
+	return nil
+}
+
+// checkRows wants rows that a checkpoint can hold.
+func checkRows(index uint64, rows []consensus.Row) error {
+	for _, row := range rows {
+		if k, v := len(row.Key), len(row.Value); k > MaxKeyBytes || v > MaxValueBytes {
+			return fmt.Errorf("kv: apply at index %d: row with a key of %d and a value of %d bytes, expected at most %d and %d",
+				index, k, v, MaxKeyBytes, MaxValueBytes)
+		}
+	}
 	return nil
 }
 

@@ -89,18 +89,19 @@ func (s *state) remove(key []byte) (removed bool) {
 	return s.data != nil && s.unset(s.data, key)
 }
 
-// setRow sets a row, or deletes it if it has no value.
-func (s *state) setRow(row consensus.Row) {
-	if row.Value == nil {
-		if s.rows != nil {
+// setRows sets rows, and deletes those without a value.
+func (s *state) setRows(rows []consensus.Row) {
+	for _, row := range rows {
+		switch {
+		case row.Value != nil && s.rows == nil:
+			s.rows = new(lazyTree)
+			fallthrough
+		case row.Value != nil:
+			s.set(s.rows, row.Key, row.Value)
+		case s.rows != nil:
 			s.unset(s.rows, row.Key)
 		}
-		return
 	}
-	if s.rows == nil {
-		s.rows = new(lazyTree)
-	}
-	s.set(s.rows, row.Key, row.Value)
 }
 
 // set copies key and value into one allocation: the tree takes the new key
