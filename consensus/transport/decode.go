@@ -62,14 +62,18 @@ type decoder struct {
 // appendBody appends the body of a frame of messages, whose shapes add up to
 // sum.
 func appendBody(dst []byte, m []Message, sum shape) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(m)))
-	dst = binary.AppendUvarint(dst, uint64(sum.messages))
-	dst = binary.AppendUvarint(dst, uint64(sum.entries))
-	dst = binary.AppendUvarint(dst, uint64(sum.numbers))
+	dst = appendCounts(dst, len(m), sum)
 	for i := range m {
 		dst = appendMessage(dst, &m[i])
 	}
 	return dst
+}
+
+func appendCounts(dst []byte, count int, sum shape) []byte {
+	dst = binary.AppendUvarint(dst, uint64(count))
+	dst = binary.AppendUvarint(dst, uint64(sum.messages))
+	dst = binary.AppendUvarint(dst, uint64(sum.entries))
+	return binary.AppendUvarint(dst, uint64(sum.numbers))
 }
 
 // decodeBody appends the messages of a body to dst. They keep body if refs is

@@ -15,6 +15,9 @@ var (
 	ErrUnreachable = errors.New("transport: node unreachable")
 	// ErrNoService says that the node knows no service of that name.
 	ErrNoService = errors.New("transport: no such service")
+	// ErrBusy says that the node has too many calls running. The request did
+	// not run; it may be sent again later.
+	ErrBusy = errors.New("transport: node busy")
 	// ErrBroken says that the wire broke under way. Whether a request ran is
 	// unknown.
 	ErrBroken = errors.New("transport: connection broken")

@@ -8,11 +8,13 @@ import (
 	"time"
 )
 
-// A lane is one direction of a simulated stream: pieces in flight and arrived,
+// A lane is one direction of a stream in memory: pieces in flight and arrived,
 // for one reader and one writer.
 type lane struct {
-	from, to *Sim
-	flow     *flow // nil between a node and itself
+	from, to NodeID
+	// Between a node and itself nothing travels and these are nil.
+	flow    *flow
+	out, in *counters
 
 	more chan struct{} // something was written or the writer finished
 	room chan struct{} // something was read or the reader left
@@ -30,9 +32,13 @@ type piece struct {
 	data []byte
 }
 
-func newLane(from, to *Sim, f *flow) *lane {
-	return &lane{from: from, to: to, flow: f, more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+func newLane(from, to NodeID) *lane {
+	return &lane{from: from, to: to, more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
+
+// over puts the lane on a simulated link. It is called before the lane is
+// used.
+func (l *lane) over(f *flow, out, in *counters) { l.flow, l.out, l.in = f, out, in }
 
 func signal(c chan struct{}) {
 	select {
@@ -72,9 +78,9 @@ func (l *lane) waitRoom(p *pipe, n int) error {
 		l.mu.Unlock()
 		switch {
 		case finished:
-			return fmt.Errorf("transport: stream of node %d: %w", l.from.id, io.ErrClosedPipe)
+			return fmt.Errorf("transport: stream of node %d: %w", l.from, io.ErrClosedPipe)
 		case left:
-			return fmt.Errorf("%w: node %d closed the stream", ErrBroken, l.to.id)
+			return fmt.Errorf("%w: node %d closed the stream", ErrBroken, l.to)
 		case room:
 			return nil
 		}
@@ -92,7 +98,7 @@ func (l *lane) book(p *pipe, n int) (time.Duration, error) {
 		return 0, nil
 	}
 	f := l.flow
-	l.from.out[Bulk].count(1, n+chunkHeader)
+	l.out.count(1, n+chunkHeader)
 	for {
 		f.mu.Lock()
 		ahead := f.busyUntil - f.net.elapsed() - bulkBacklog
@@ -147,7 +153,7 @@ func (l *lane) take(b []byte) (int, time.Duration, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.left {
-		return 0, 0, fmt.Errorf("transport: stream of node %d: %w", l.to.id, io.ErrClosedPipe)
+		return 0, 0, fmt.Errorf("transport: stream of node %d: %w", l.to, io.ErrClosedPipe)
 	}
 	if len(l.pieces) == 0 {
 		if l.finished {
@@ -166,7 +172,7 @@ func (l *lane) take(b []byte) (int, time.Duration, error) {
 	l.unread -= n
 	if len(head.data) == 0 {
 		if l.flow != nil {
-			l.to.in[Bulk].count(1, head.size+chunkHeader)
+			l.in.count(1, head.size+chunkHeader)
 		}
 		l.pieces[0] = piece{}
 		l.pieces = l.pieces[1:]

@@ -220,7 +220,7 @@ func (n *Network) down(s *Sim) {
 		}
 	}
 	for p := range n.pipes {
-		if p.a == s || p.b == s {
+		if p.a == s.id || p.b == s.id {
 			p.breakOff(fmt.Errorf("%w: node %d closed", ErrBroken, s.id))
 		}
 	}

@@ -145,11 +145,13 @@ func (s *Sim) journey(ctx context.Context, r route, dest *Sim, svc string, req [
 // caller's end one delay later.
 func (s *Sim) serveFar(ctx context.Context, r route, dest *Sim, svc string, req []byte) ([]byte, error) {
 	far, cancel := context.WithCancel(s.life)
+	defer cancel()
 	delay := r.out.now.Load().Delay
 	if at, ok := ctx.Deadline(); ok {
-		far, cancel = context.WithDeadline(s.life, at.Add(delay))
+		var expire context.CancelFunc
+		far, expire = context.WithDeadline(far, at.Add(delay))
+		defer expire()
 	}
-	defer cancel()
 	defer context.AfterFunc(ctx, func() {
 		pause(far, delay)
 		cancel()

@@ -108,9 +108,9 @@ type Transport interface {
 	Send(to NodeID, c Class, m []Message)
 	// Call runs a service on another node, or on this one, and waits for its
 	// answer. req must not be modified afterwards. Errors: ErrClosed and
-	// ErrUnreachable (the request certainly did not run), ErrNoService
-	// (likewise), *RemoteError (it ran and refused), ErrBroken and the error
-	// of ctx (it may have run).
+	// ErrUnreachable, ErrNoService and ErrBusy (the request certainly did not
+	// run), *RemoteError (it ran and refused), ErrBroken and the error of ctx
+	// (it may have run).
 	Call(ctx context.Context, to NodeID, svc string, req []byte) ([]byte, error)
 	// Stream opens a stream to a service of another node, or of this one. ctx
 	// bounds the opening and, while it lives, the stream: when ctx is done

@@ -1,0 +1,153 @@
+package transport
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// accept runs until the listener is closed.
+func (t *TCP) accept() {
+	for {
+		c, err := t.listener.Accept()
+		if err != nil {
+			if t.life.Err() != nil {
+				return
+			}
+			// Out of file descriptors, most likely: others may free some.
+			t.log.Error("transport: accept", "err", err)
+			if !pause(t.life, t.o.DialBackoff) {
+				return
+			}
+			continue
+		}
+		if !t.track(c) {
+			return
+		}
+		if !t.start(func() { t.serveConn(c) }) {
+			t.drop(c)
+			return
+		}
+	}
+}
+
+// admit counts an accepted connection.
+func (t *TCP) admit() bool {
+	t.connMu.Lock()
+	defer t.connMu.Unlock()
+	if t.accepted >= t.o.MaxConns {
+		return false
+	}
+	t.accepted++
+	return true
+}
+
+func (t *TCP) dismiss() {
+	t.connMu.Lock()
+	t.accepted--
+	t.connMu.Unlock()
+}
+
+// serveConn serves one accepted connection to its end. Whatever is wrong with
+// it ends this connection alone.
+func (t *TCP) serveConn(raw net.Conn) {
+	defer t.drop(raw)
+	admitted := t.admit()
+	if admitted {
+		defer t.dismiss()
+	}
+	log := t.log.With("peer", raw.RemoteAddr().String())
+	if tcp, ok := raw.(*net.TCPConn); ok {
+		if err := tcp.SetKeepAliveConfig(keepAlive); err != nil {
+			log.Warn("transport: keep-alive", "err", err)
+		}
+	}
+	if err := raw.SetDeadline(time.Now().Add(t.o.DialTimeout)); err != nil {
+		return
+	}
+	c := raw
+	if t.server != nil {
+		c = tls.Server(raw, t.server)
+	}
+	h, err := t.receiveHello(c, admitted)
+	if err == nil {
+		err = raw.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		t.refuse(log, err)
+		return
+	}
+	log = log.With("from", uint64(h.from), "for", h.purpose.String())
+	switch h.purpose {
+	case forCalls:
+		err = t.serveCalls(c, h.from)
+	case forStream:
+		err = t.serveStream(c, h.from)
+	default:
+		err = t.serveMessages(c, h.from)
+	}
+	t.refuse(log, err)
+}
+
+// receiveHello is the accepting side's handshake.
+func (t *TCP) receiveHello(c net.Conn, admitted bool) (hello, error) {
+	h, err := readHello(c)
+	if err != nil {
+		return h, err
+	}
+	v, err := h.check(t.o.Cluster, t.id)
+	if err == nil && !admitted {
+		v, err = tooMany, fmt.Errorf("%d connections are open already", t.o.MaxConns)
+	}
+	if _, werr := c.Write(appendWelcome(nil, v, t.o.Cluster, t.id)); err == nil {
+		err = werr
+	}
+	return h, err
+}
+
+// refuse logs why a connection ended: a peer that goes away is news at debug
+// level, one that does not speak the protocol a warning.
+func (t *TCP) refuse(log *slog.Logger, err error) {
+	var gone net.Error
+	switch {
+	case err == nil || errors.Is(err, io.EOF) || t.life.Err() != nil:
+		log.Debug("transport: connection ended")
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &gone):
+		log.Info("transport: connection lost", "err", err)
+	default:
+		log.Warn("transport: connection dropped", "reason", err)
+	}
+}
+
+// serveMessages delivers a peer's messages until the connection ends.
+func (t *TCP) serveMessages(c net.Conn, from NodeID) error {
+	frames := newFrameReader(c, t.o.MaxFrameBytes)
+	var batch []Message
+	for {
+		f, err := frames.next()
+		if err != nil {
+			return err
+		}
+		if f.kind != frameMessages {
+			return fmt.Errorf("transport: %w: frame of kind %d among messages, expected %d", errFormat, f.kind, frameMessages)
+		}
+		m, refs, err := decodeBody(batch[:0], f.body)
+		if err != nil {
+			return err
+		}
+		if refs > 0 && !f.kept {
+			frames.keep()
+		}
+		if t.life.Err() != nil {
+			return nil
+		}
+		t.observe(f.stamp)
+		t.receive(from, f.class, f.bytes, m)
+		clear(m)
+		batch = m
+	}
+}

@@ -1,0 +1,84 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+)
+
+// keepAlive finds out within half a minute that a silent peer is gone.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}
+
+// dial connects to a node and shakes hands. Errors wrap ErrUnreachable.
+func (t *TCP) dial(ctx context.Context, to NodeID, for_ purpose) (net.Conn, error) {
+	c, err := t.connect(ctx, to, for_)
+	if err != nil {
+		return nil, fmt.Errorf("%w: node %d: %w", ErrUnreachable, to, err)
+	}
+	return c, nil
+}
+
+func (t *TCP) connect(ctx context.Context, to NodeID, for_ purpose) (net.Conn, error) {
+	addr, err := t.resolve(to)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.o.DialTimeout)
+	defer cancel()
+	defer context.AfterFunc(t.life, cancel)()
+	dialer := net.Dialer{KeepAliveConfig: keepAlive}
+	raw, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.greet(ctx, raw, addr, hello{protocolVersion, for_, t.o.Cluster, t.id, to})
+	if err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("%s: %w", addr, err)
+	}
+	if !t.track(c) {
+		return nil, ErrClosed
+	}
+	return c, nil
+}
+
+func (t *TCP) resolve(to NodeID) (string, error) {
+	if addr, ok := t.o.Peers[to]; ok {
+		return addr, nil
+	}
+	if t.o.Resolve == nil {
+		return "", fmt.Errorf("no address among %d peers and no Resolve", len(t.o.Peers))
+	}
+	return t.o.Resolve(to)
+}
+
+// greet is the dialer's handshake. ctx has a deadline; its end breaks what
+// hangs.
+func (t *TCP) greet(ctx context.Context, raw net.Conn, addr string, h hello) (net.Conn, error) {
+	defer context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })()
+	c := raw
+	if t.o.TLS != nil {
+		config := t.o.TLS.Clone()
+		if config.ServerName == "" {
+			host, _, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			config.ServerName = host
+		}
+		secure := tls.Client(raw, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		c = secure
+	}
+	if _, err := c.Write(h.append(nil)); err != nil {
+		return nil, err
+	}
+	if err := readWelcome(c, h); err != nil {
+		return nil, err
+	}
+	return c, ctx.Err()
+}
