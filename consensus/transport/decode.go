@@ -149,7 +149,7 @@ func (d *decoder) bounded(what string, limit uint64) int {
 
 // bytes cuts a length-prefixed piece out of the body; it is never nil.
 func (d *decoder) bytes(what string) []byte {
-	n := d.bounded(what+" bytes", uint64(len(d.body)))
+	n := d.bounded(what, uint64(len(d.body)))
 	if n > len(d.body)-d.at {
 		d.fail("%s of %d bytes in %d", what, n, len(d.body)-d.at)
 		return []byte{}
@@ -159,12 +159,11 @@ func (d *decoder) bytes(what string) []byte {
 	return d.body[d.at-n : d.at : d.at]
 }
 
-// number keeps v in the slab. It is called for values that were read without
-// an error or after one, when nothing counts.
+// number keeps v in the slab; without room it returns nil.
 func (d *decoder) number(v uint64) *uint64 {
 	if len(d.numbers) == 0 {
 		d.fail("more numbers than announced")
-		return &v
+		return nil
 	}
 	p := &d.numbers[0]
 	d.numbers = d.numbers[1:]
