@@ -274,18 +274,26 @@ func readFile(fs vfs.FS, name string, index uint64) (state, error) {
 		err = fmt.Errorf("%w: holds index %d, expected %d", ErrDamaged, s.index, index)
 	}
 	if err == nil {
-		// ReadFull wants a byte, so it says EOF only if there is none.
-		switch _, err = io.ReadFull(file, make([]byte, 1)); err {
-		case io.EOF:
-			err = nil
-		case nil:
-			err = fmt.Errorf("%w: goes on behind its last chunk", ErrDamaged)
-		}
+		err = atEnd(file)
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		return state{}, fmt.Errorf("kv: checkpoint %s: %w", name, err)
 	}
 	return s, nil
+}
+
+// atEnd checks that r has no more to give.
+func atEnd(r io.Reader) error {
+	// ReadFull wants a byte, so it says EOF only if there is none.
+	_, err := io.ReadFull(r, make([]byte, 1))
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err == nil:
+		return fmt.Errorf("%w: goes on behind its last chunk", ErrDamaged)
+	default:
+		return err
+	}
 }
 
 // Stage implements consensus.StateMachine. It copies the stream to a synced
