@@ -13,16 +13,16 @@ import (
 type Link struct {
 	// Delay is how long a message travels; Jitter adds a uniform draw from
 	// [0, Jitter]. Messages of one class stay in order all the same. With a
-	// link each way, the round trip is the sum of both delays. On an idle
-	// process the kernel may round a wait up to the next millisecond.
+	// link each way, the round trip is the sum of both delays. Timers of an
+	// idle process are up to a millisecond late: see NetworkOptions.Precise.
 	Delay, Jitter time.Duration
 	// Loss, Duplicate and Reorder are probabilities per message, in [0, 1]. A
 	// call breaks if its request or answer is lost; streams only if Loss is 1.
 	// A duplicate takes its own jitter. A reordered message is held back
 	// another Delay + Jitter, at least a millisecond, and others overtake it.
 	Loss, Duplicate, Reorder float64
-	// BytesPerSecond is the bandwidth, shared by everything on the link.
-	// Zero: no bound.
+	// BytesPerSecond is the bandwidth, shared by everything on the link; what
+	// is Control goes first. Zero: no bound.
 	BytesPerSecond int64
 }
 
@@ -103,8 +103,13 @@ func (f *flow) set(l Link, cut bool) {
 func (f *flow) arrival(c *condition, class Class, bytes int, ordered bool) time.Duration {
 	at := f.net.elapsed()
 	if c.BytesPerSecond > 0 {
-		at = max(at, f.busyUntil) + time.Duration(float64(bytes)/float64(c.BytesPerSecond)*float64(time.Second))
-		f.busyUntil = at
+		takes := time.Duration(float64(bytes) / float64(c.BytesPerSecond) * float64(time.Second))
+		f.busyUntil = max(at, f.busyUntil) + takes
+		if class == Control {
+			at += takes
+		} else {
+			at = f.busyUntil
+		}
 	}
 	at += c.Delay
 	if c.Jitter > 0 {

@@ -119,7 +119,7 @@ func (s *Sim) callFar(ctx context.Context, r route, dest *Sim, svc string, req [
 func (s *Sim) journey(ctx context.Context, r route, dest *Sim, svc string, req []byte) ([]byte, error) {
 	bytes, stamp := requestBytes(svc, req), s.stamp()
 	s.out[Calls].count(1, bytes)
-	if err := r.out.travel(ctx, s.life, Calls, bytes); err != nil {
+	if err := r.out.travel(ctx, s.life, dest, Calls, bytes); err != nil {
 		return nil, callError(r.out.to, svc, err)
 	}
 	dest.in[Calls].count(1, bytes)
@@ -133,7 +133,7 @@ func (s *Sim) journey(ctx context.Context, r route, dest *Sim, svc string, req [
 		return nil, callError(r.out.to, svc, fmt.Errorf("%w: node %d closed", ErrBroken, dest.id))
 	}
 	dest.out[Calls].count(1, bytes)
-	if lost := r.back.travel(ctx, s.life, Calls, bytes); lost != nil {
+	if lost := r.back.travel(ctx, s.life, s, Calls, bytes); lost != nil {
 		return nil, callError(r.out.to, svc, lost)
 	}
 	s.in[Calls].count(1, bytes)
@@ -195,7 +195,7 @@ func (f *flow) open(ctx, life context.Context) error {
 // travel waits as long as bytes take over the link, once more if the link was
 // cut on the way: what a connection does that repeats what got lost. ctx ends
 // the wait at a cut link only, what departed arrives.
-func (f *flow) travel(ctx, life context.Context, c Class, bytes int) error {
+func (f *flow) travel(ctx, life context.Context, dest *Sim, c Class, bytes int) error {
 	for {
 		if err := f.open(ctx, life); err != nil {
 			return err
@@ -205,7 +205,13 @@ func (f *flow) travel(ctx, life context.Context, c Class, bytes int) error {
 		lost := f.draw(cond.Loss)
 		at := f.arrival(cond, c, bytes, true)
 		f.mu.Unlock()
-		if !pause(life, at-f.net.elapsed()) {
+		arrived := make(chan struct{})
+		f.net.wire.push(delivery{at: at, flow: f, dest: dest, arrived: arrived})
+		select {
+		case <-arrived:
+		case <-life.Done():
+		}
+		if life.Err() != nil {
 			return fmt.Errorf("%w: closed under way from %d to %d", ErrBroken, f.from, f.to)
 		}
 		if lost {

@@ -85,7 +85,7 @@ func (f *flow) shake(ctx context.Context, from, to *Sim, bytes int) error {
 	life, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(from.life, cancel)()
-	if err := f.travel(ctx, life, Bulk, bytes); err != nil {
+	if err := f.travel(ctx, life, to, Bulk, bytes); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

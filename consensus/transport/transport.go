@@ -152,8 +152,11 @@ type Traffic struct {
 	// Bytes on the wire, frames and headers included, TCP/IP's and TLS's own
 	// not.
 	Bytes uint64
-	// Dropped counts messages given up: outgoing those that found no room, no
-	// connection or a cut link; incoming those without a Receiver.
+	// Dropped counts messages given up: outgoing those that found no room or
+	// no connection, and those that a simulated link lost, which count as
+	// Messages too; incoming those without a Receiver, and those whose
+	// simulated link was cut under way. What a broken connection had taken is
+	// lost without being counted.
 	Dropped uint64
 }
 

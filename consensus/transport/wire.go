@@ -2,11 +2,13 @@ package transport
 
 import (
 	"container/heap"
+	"runtime"
 	"sync"
 	"time"
 )
 
-// A delivery is messages under way on a link.
+// A delivery is messages under way on a link, or a call that waits for its
+// arrival.
 type delivery struct {
 	at    time.Duration // since the network's base
 	seq   uint64        // breaks ties, in the order sent
@@ -16,6 +18,9 @@ type delivery struct {
 	stamp uint64
 	bytes int
 	m     []Message
+	// arrived, if set, is closed at the end of the journey; there are no
+	// messages then, and nothing is held of the link.
+	arrived chan struct{}
 }
 
 // A wire keeps what is under way in a network, in the order of arrival. Its
@@ -23,6 +28,7 @@ type delivery struct {
 // closes leaves nothing behind.
 type wire struct {
 	wake    chan struct{} // the head changed
+	precise bool
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -59,11 +65,12 @@ func (w *wire) nudge() {
 }
 
 func (w *wire) run() {
-	var timer *time.Timer
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	var due []delivery
 	for {
-		var wait time.Duration
-		due, wait = w.take(due[:0])
+		var now, next time.Duration
+		due, now, next = w.take(due[:0])
 		for i := range due {
 			due[i].deliver()
 			due[i] = delivery{}
@@ -71,15 +78,19 @@ func (w *wire) run() {
 		if len(due) > 0 {
 			continue
 		}
-		if wait < 0 {
+		if next < 0 {
 			return
 		}
-		if timer == nil {
-			timer = time.NewTimer(wait)
-			defer timer.Stop()
-		} else {
-			timer.Reset(wait)
+		wait := next - now
+		if w.precise {
+			if wait <= coarse && w.spin(now) {
+				continue
+			}
+			if wait > coarse {
+				wait -= coarse
+			}
 		}
+		timer.Reset(wait)
 		select {
 		case <-timer.C:
 		case <-w.wake:
@@ -87,24 +98,37 @@ func (w *wire) run() {
 	}
 }
 
-// take moves what is due to dst. If nothing is due it returns the time to the
-// next, or a negative one if there is none: then the goroutine has ended in
-// the eyes of push.
-func (w *wire) take(dst []delivery) ([]delivery, time.Duration) {
+// coarse is how late a timer of an idle process may be: the runtime waits in
+// the kernel's poller, in whole milliseconds.
+const coarse = 1500 * time.Microsecond
+
+// spin lets others run and says whether time has passed since now. Where the
+// clock only moves when all wait, as in a synctest bubble, it has not.
+func (w *wire) spin(now time.Duration) bool {
+	runtime.Gosched()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.pending) == 0 || w.pending[0].flow.net.elapsed() != now
+}
+
+// take moves what is due to dst and returns the time and that of the next
+// delivery. The latter is negative if there is none: then, unless something
+// was due, the goroutine has ended in the eyes of push.
+func (w *wire) take(dst []delivery) (due []delivery, now, next time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.pending) == 0 {
 		w.active = false
-		return dst, -1
+		return dst, 0, -1
 	}
-	now := w.pending[0].flow.net.elapsed()
+	now = w.pending[0].flow.net.elapsed()
 	for len(w.pending) > 0 && w.pending[0].at <= now {
 		dst = append(dst, heap.Pop(&w.pending).(delivery))
 	}
-	if len(dst) > 0 {
-		return dst, 0
+	if len(w.pending) == 0 {
+		return dst, now, -1
 	}
-	return dst, w.pending[0].at - now
+	return dst, now, w.pending[0].at
 }
 
 // drop abandons everything under way to a node.
@@ -139,6 +163,10 @@ func (w *wire) close() {
 
 // deliver ends the journey: the link may have been cut meanwhile.
 func (d *delivery) deliver() {
+	if d.arrived != nil {
+		close(d.arrived)
+		return
+	}
 	if d.flow.now.Load().cut {
 		d.dest.in[d.class].dropped.Add(uint64(len(d.m)))
 	} else {
@@ -163,6 +191,10 @@ func (d *delivery) arrive() {
 
 // abandon returns what the delivery held of its link.
 func (d *delivery) abandon() {
+	if d.arrived != nil {
+		close(d.arrived)
+		return
+	}
 	f := d.flow
 	if f.queued[d.class].Add(-int64(d.bytes)) < f.net.o.QueueBytes/2 {
 		f.full[d.class].Store(false)
