@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/consensus"
@@ -194,9 +195,10 @@ func TestDamagedCheckpoints(t *testing.T) {
 		require.NoError(t, m.Close())
 	}
 	write(t, fs, newer, whole)
+	require.NoError(t, fs.Remove(older))
 	_, err := m.Open()
-	require.NoError(t, err, "a checkpoint under another's name")
-	require.NoError(t, m.Close())
+	require.ErrorIs(t, err, kv.ErrDamaged, "a checkpoint under another's name")
+	require.ErrorContains(t, err, "holds index 1, expected 2")
 	require.NoError(t, fs.Remove(newer))
 
 	refuse := func(damaged []byte, what string, at int) {
@@ -212,6 +214,28 @@ func TestDamagedCheckpoints(t *testing.T) {
 		refuse(damaged, "flipped", n)
 	}
 	refuse(append(bytes.Clone(whole), 0), "longer", len(whole))
+}
+
+// TestOpenReportsTheDisk: a disk that fails now is no reason to take an older
+// checkpoint.
+func TestOpenReportsTheDisk(t *testing.T) {
+	fs := vfs.NewMem()
+	m := open(t, kv.Options{FS: fs, Dir: "kv"})
+	apply(t, m, kv.EncodeNop(nil, nil))
+	require.NoError(t, m.Flush(context.Background(), 1))
+	older := read(t, fs, "kv/checkpoint-0000000000000001")
+	apply(t, m, kv.EncodeNop(nil, nil))
+	require.NoError(t, m.Flush(context.Background(), 2))
+	write(t, fs, "kv/checkpoint-0000000000000001", older)
+	m, err := kv.New(kv.Options{Dir: "kv", FS: errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileRead && op.Path == "kv/checkpoint-0000000000000002" {
+			return errorfs.ErrInjected
+		}
+		return nil
+	}))})
+	require.NoError(t, err)
+	_, err = m.Open()
+	require.ErrorIs(t, err, errorfs.ErrInjected)
 }
 
 func read(t *testing.T, fs vfs.FS, name string) []byte {
@@ -252,6 +276,23 @@ func TestFlush(t *testing.T) {
 	require.EqualValues(t, 3, m.Durable())
 	require.NoError(t, m.Flush(done, 3), "durable already")
 	requireFiles(t, fs, "checkpoint-0000000000000003")
+}
+
+// TestFlushStopsWriting: a Flush that nobody waits for any more ends in the
+// middle of its file.
+func TestFlushStopsWriting(t *testing.T) {
+	fs := vfs.NewMem()
+	ctx, cancel := context.WithCancel(context.Background())
+	m := open(t, kv.Options{Dir: "kv", FS: errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileWrite {
+			cancel()
+		}
+		return nil
+	}))})
+	apply(t, m, puts(10_000, 128)...)
+	require.ErrorIs(t, m.Flush(ctx, 1), context.Canceled)
+	require.Zero(t, m.Durable())
+	requireFiles(t, fs)
 }
 
 // TestFrozen writes views, scans and checkpoints while commands go on. Every
@@ -408,6 +449,7 @@ func TestSlowDisk(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, time.Millisecond)
 		defer cancel()
 		require.ErrorIs(t, m.Flush(short, 2), context.DeadlineExceeded)
+		require.Equal(t, time.Millisecond, time.Since(start))
 
 		flush.Wait()
 		require.EqualValues(t, 1, m.Durable())

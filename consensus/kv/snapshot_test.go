@@ -127,6 +127,39 @@ func TestStageReportsTheReader(t *testing.T) {
 	require.NotErrorIs(t, err, kv.ErrDamaged)
 }
 
+// scribblingDisk changes what it was given to write, as a vfs.File may.
+type scribblingDisk struct{ vfs.FS }
+
+func (s scribblingDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := s.FS.Create(name, c)
+	return scribblingFile{f}, err
+}
+
+type scribblingFile struct{ vfs.File }
+
+func (s scribblingFile) Write(p []byte) (int, error) {
+	n, err := s.File.Write(p)
+	clear(p)
+	return n, err
+}
+
+func TestScribblingDisk(t *testing.T) {
+	ctx := context.Background()
+	from := filled(t, 10, 1<<18)
+	m := open(t, kv.Options{FS: scribblingDisk{vfs.NewMem()}, Dir: "kv"})
+	staged, err := m.Stage(bytes.NewReader(stream(t, from)))
+	require.NoError(t, err)
+	require.NoError(t, staged.Install(ctx))
+	apply(t, m, kv.EncodePut(nil, []byte("a"), []byte("b")))
+	require.NoError(t, m.Flush(ctx, 42))
+	_, sum := m.Digest()
+	require.NoError(t, m.Close())
+	_, err = m.Open()
+	require.NoError(t, err)
+	_, again := m.Digest()
+	require.Equal(t, sum, again)
+}
+
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
