@@ -15,7 +15,7 @@ func (t *TCP) accept() {
 	for {
 		c, err := t.listener.Accept()
 		if err != nil {
-			if t.life.Err() != nil {
+			if t.shut.Load() {
 				return
 			}
 			// Out of file descriptors, most likely: others may free some.
@@ -114,7 +114,7 @@ func (t *TCP) receiveHello(c net.Conn, admitted bool) (hello, error) {
 func (t *TCP) refuse(log *slog.Logger, err error) {
 	var gone net.Error
 	switch {
-	case err == nil || errors.Is(err, io.EOF) || t.life.Err() != nil:
+	case err == nil || errors.Is(err, io.EOF) || t.shut.Load():
 		log.Debug("transport: connection ended")
 	case errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &gone):
 		log.Info("transport: connection lost", "err", err)
@@ -142,7 +142,7 @@ func (t *TCP) serveMessages(c net.Conn, from NodeID) error {
 		if refs > 0 && !f.kept {
 			frames.keep()
 		}
-		if t.life.Err() != nil {
+		if t.shut.Load() {
 			return nil
 		}
 		t.observe(f.stamp)

@@ -15,6 +15,7 @@ type combiner struct {
 	conn    net.Conn
 	timeout time.Duration
 	limit   int64 // of what waits, in bytes
+	out     *counters
 	kick    chan struct{}
 	done    <-chan struct{}
 
@@ -25,23 +26,25 @@ type combiner struct {
 	err     error
 }
 
-func newCombiner(c net.Conn, o *TCPOptions, done <-chan struct{}) *combiner {
-	return &combiner{conn: c, timeout: o.WriteTimeout, limit: o.OutboxBytes, kick: make(chan struct{}, 1), done: done}
+func newCombiner(c net.Conn, t *TCP, done <-chan struct{}) *combiner {
+	return &combiner{
+		conn: c, timeout: t.o.WriteTimeout, limit: t.o.OutboxBytes, out: &t.out[Calls],
+		kick: make(chan struct{}, 1), done: done,
+	}
 }
 
 // put adds a frame whose body is head and tail. If it may block it writes,
-// when nobody does. It returns the length of the frame, or an error if the
-// frame was not taken.
-func (w *combiner) put(f frame, head, tail []byte, mayBlock bool) (int, error) {
+// when nobody does. An error says that the frame was not taken.
+func (w *combiner) put(f frame, head, tail []byte, mayBlock bool) error {
 	w.mu.Lock()
 	if w.err != nil {
 		w.mu.Unlock()
-		return 0, w.err
+		return w.err
 	}
 	bytes := headerBytes + len(head) + len(tail)
 	if len(w.buf) > 0 && int64(len(w.buf)+bytes) > w.limit {
 		defer w.mu.Unlock()
-		return 0, fmt.Errorf("%w: %d bytes wait to be written, at most %d may", ErrBusy, len(w.buf), w.limit)
+		return fmt.Errorf("%w: %d bytes wait to be written, at most %d may", ErrBusy, len(w.buf), w.limit)
 	}
 	at := len(w.buf)
 	kind := f.kind
@@ -51,16 +54,21 @@ func (w *combiner) put(f frame, head, tail []byte, mayBlock bool) (int, error) {
 	w.buf = beginFrame(w.buf, f.class, kind, f.stamp)
 	w.buf = append(append(w.buf, head...), tail...)
 	endFrame(w.buf, at)
+	if f.kind == frameCancel {
+		w.out.count(0, bytes)
+	} else {
+		w.out.count(1, bytes)
+	}
 	if w.writing {
 		w.mu.Unlock()
-		return bytes, nil
+		return nil
 	}
 	w.writing = true
 	w.mu.Unlock()
 	if !mayBlock || w.write() {
 		signal(w.kick)
 	}
-	return bytes, nil
+	return nil
 }
 
 // write writes what waits and returns whether more came meanwhile. If not, or

@@ -140,13 +140,13 @@ func (o *outbox) run() {
 			runtime.Gosched()
 		}
 		if !o.ready() {
-			if o.t.life.Err() != nil {
+			if o.t.shut.Load() {
 				return
 			}
 			continue
 		}
 		items := o.take()
-		if err := o.send(items); err != nil {
+		if err := o.send(items); err != nil && !o.t.shut.Load() {
 			o.t.log.Info("transport: connection lost", "to", uint64(o.to), "for", o.for_.String(), "err", err)
 			o.hangUp()
 		}
@@ -188,7 +188,7 @@ func (o *outbox) rest() {
 
 // tell reports once that the node cannot be reached, until it can be.
 func (o *outbox) tell(what string, err error) {
-	if o.silent || o.t.life.Err() != nil {
+	if o.silent || o.t.shut.Load() {
 		return
 	}
 	o.silent = true

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -114,7 +115,8 @@ type TCP struct {
 	end      context.CancelFunc
 	running  sync.WaitGroup
 
-	peers sync.Map // NodeID -> *peer
+	peers sync.Map    // NodeID -> *peer
+	shut  atomic.Bool // closed, for those who need not be sure
 
 	connMu   sync.Mutex
 	closed   bool
@@ -166,6 +168,7 @@ func (t *TCP) Close() error {
 	t.connMu.Lock()
 	first := !t.closed
 	t.closed = true
+	t.shut.Store(true)
 	open := make([]net.Conn, 0, len(t.conns))
 	for c := range t.conns {
 		open = append(open, c)
@@ -173,11 +176,13 @@ func (t *TCP) Close() error {
 	t.connMu.Unlock()
 	var err error
 	if first {
-		t.end()
+		// Connections first: what handlers make of their context's end is not
+		// an answer.
 		err = t.listener.Close()
 		for _, c := range open {
 			c.Close()
 		}
+		t.end()
 	}
 	t.running.Wait()
 	return err
@@ -248,6 +253,10 @@ func (t *TCP) Send(to NodeID, c Class, m []Message) {
 			t.receive(t.id, c, 0, m)
 			t.running.Done()
 		}
+		return
+	}
+	if t.shut.Load() {
+		t.out[c].dropped.Add(uint64(len(m)))
 		return
 	}
 	lane := 1

@@ -1,10 +1,7 @@
 package transport
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"testing"
 	"time"
@@ -37,9 +34,8 @@ func (s *street) move(id NodeID, addr string) {
 	s.addrs[id] = addr
 }
 
-// open opens a node that the others find, and an inbox that takes its
-// messages.
-func (s *street) open(t testing.TB, id NodeID, change func(*TCPOptions)) (*TCP, *inbox) {
+// open opens a node that the others find.
+func (s *street) open(t testing.TB, id NodeID, change func(*TCPOptions)) *TCP {
 	o := TCPOptions{Node: id, Resolve: s.resolve, DialBackoff: time.Millisecond, MaxDialBackoff: 20 * time.Millisecond}
 	if change != nil {
 		change(&o)
@@ -48,33 +44,26 @@ func (s *street) open(t testing.TB, id NodeID, change func(*TCPOptions)) (*TCP, 
 	require.NoError(t, err)
 	t.Cleanup(func() { n.Close() })
 	s.move(id, n.Addr().String())
-	in := &inbox{}
+	return n
+}
+
+// settle opens a node with an inbox that takes its messages.
+func (s *street) settle(t testing.TB, id NodeID, change func(*TCPOptions)) (*TCP, *inbox) {
+	n, in := s.open(t, id, change), &inbox{}
 	n.Receive(in)
 	return n, in
 }
 
-// within5s waits for a condition; how long it takes is not judged.
+// soon waits for a condition; how long it takes is not judged.
 func soon(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, 20*time.Second, time.Millisecond, what)
 }
 
-func (i *inbox) len() int {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return len(i.got)
-}
-
-func (i *inbox) unreached() int {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return len(i.lost)
-}
-
 func TestTCPOrderAndCounters(t *testing.T) {
 	s := newStreet()
-	a, _ := s.open(t, 1, nil)
-	b, in := s.open(t, 2, nil)
+	a, _ := s.settle(t, 1, nil)
+	b, in := s.settle(t, 2, nil)
 	const n = 20000
 	all := numbered(n)
 	for i := 0; i < n; i += 10 {
@@ -99,8 +88,8 @@ func TestTCPOrderAndCounters(t *testing.T) {
 
 func TestTCPCarriesEveryMessage(t *testing.T) {
 	s := newStreet()
-	a, _ := s.open(t, 1, nil)
-	_, in := s.open(t, 2, nil)
+	a, _ := s.settle(t, 1, nil)
+	_, in := s.settle(t, 2, nil)
 	r := newMaker(7)
 	var all []Message
 	for range 200 {
@@ -115,8 +104,8 @@ func TestTCPCarriesEveryMessage(t *testing.T) {
 // Messages much larger than a frame's target and than what is read ahead.
 func TestTCPLargeMessages(t *testing.T) {
 	s := newStreet()
-	a, _ := s.open(t, 1, nil)
-	_, in := s.open(t, 2, nil)
+	a, _ := s.settle(t, 1, nil)
+	_, in := s.settle(t, 2, nil)
 	var all []Message
 	for i, size := range []int{100 << 10, 1 << 20, 1<<20 + 1, 9 << 20, 10} {
 		data := make([]byte, size)
@@ -132,13 +121,13 @@ func TestTCPLargeMessages(t *testing.T) {
 
 func TestTCPReconnectsAfterRestart(t *testing.T) {
 	s := newStreet()
-	a, lost := s.open(t, 1, nil)
-	b, in := s.open(t, 2, nil)
+	a, lost := s.settle(t, 1, nil)
+	b, in := s.settle(t, 2, nil)
 	a.Send(2, Data, numbered(1))
 	soon(t, "the first arrives", func() bool { return in.len() == 1 })
 	require.NoError(t, b.Close())
 	soon(t, "the loss is told", func() bool { return lost.unreached() >= 1 })
-	b, in = s.open(t, 2, nil)
+	b, in = s.settle(t, 2, nil)
 	soon(t, "messages arrive again", func() bool {
 		a.Send(2, Data, numbered(1))
 		return in.len() > 0
@@ -148,66 +137,7 @@ func TestTCPReconnectsAfterRestart(t *testing.T) {
 
 func TestTCPUnreachable(t *testing.T) {
 	s := newStreet()
-	a, lost := s.open(t, 1, nil)
+	a, lost := s.settle(t, 1, nil)
 	a.Send(9, Data, numbered(3))
 	soon(t, "told and counted", func() bool { return lost.unreached() == 1 && a.Stats().Out[Data].Dropped == 3 })
-	_, err := a.Call(t.Context(), 9, "any", nil)
-	require.ErrorIs(t, err, ErrUnreachable)
-	_, err = a.Stream(t.Context(), 9, "any")
-	require.ErrorIs(t, err, ErrUnreachable)
-}
-
-func TestTCPCall(t *testing.T) {
-	s := newStreet()
-	a, _ := s.open(t, 1, nil)
-	b, _ := s.open(t, 2, nil)
-	b.Handle("echo", func(_ context.Context, from NodeID, req []byte) ([]byte, error) { return req, nil })
-	b.Handle("refuse", func(context.Context, NodeID, []byte) ([]byte, error) { return nil, errors.New("not today") })
-	var group sync.WaitGroup
-	for i := range 20 {
-		group.Go(func() {
-			for j := range 100 {
-				req := fmt.Sprintf("%d-%d", i, j)
-				got, err := a.Call(t.Context(), 2, "echo", []byte(req))
-				if err != nil || string(got) != req {
-					t.Errorf("%q: %q, %v", req, got, err)
-				}
-			}
-		})
-	}
-	group.Wait()
-	_, err := a.Call(t.Context(), 2, "refuse", nil)
-	var remote *RemoteError
-	require.ErrorAs(t, err, &remote)
-	require.Equal(t, RemoteError{Node: 2, Service: "refuse", Message: "not today"}, *remote)
-	_, err = a.Call(t.Context(), 2, "nothing", nil)
-	require.ErrorIs(t, err, ErrNoService)
-	big := make([]byte, 3<<20)
-	big[len(big)-1] = 9
-	got, err := a.Call(t.Context(), 2, "echo", big)
-	require.NoError(t, err)
-	require.Equal(t, big, got)
-}
-
-func TestTCPStream(t *testing.T) {
-	s := newStreet()
-	a, _ := s.open(t, 1, nil)
-	b, _ := s.open(t, 2, nil)
-	b.HandleStream("echo", func(_ context.Context, _ NodeID, s io.ReadWriteCloser) { io.Copy(s, s) })
-	st, err := a.Stream(t.Context(), 2, "echo")
-	require.NoError(t, err)
-	big := make([]byte, 20<<20)
-	for i := range big {
-		big[i] = byte(i * 31)
-	}
-	go func() {
-		st.Write(big)
-		st.(Duplex).CloseWrite()
-	}()
-	back, err := io.ReadAll(st)
-	require.NoError(t, err)
-	require.Equal(t, big, back)
-	require.NoError(t, st.Close())
-	_, err = a.Stream(t.Context(), 2, "nothing")
-	require.ErrorIs(t, err, ErrNoService)
 }

@@ -36,7 +36,7 @@ const (
 
 // Call implements Transport.
 func (t *TCP) Call(ctx context.Context, to NodeID, svc string, req []byte) ([]byte, error) {
-	if t.life.Err() != nil {
+	if t.shut.Load() {
 		return nil, fmt.Errorf("%w: node %d", ErrClosed, t.id)
 	}
 	if err := ctx.Err(); err != nil {
@@ -175,7 +175,7 @@ type waiting struct {
 
 func newSession(t *TCP, to NodeID, conn net.Conn) *session {
 	s := &session{t: t, to: to, conn: conn, over: make(chan struct{}), waiting: make(map[uint64]waiting)}
-	s.w = newCombiner(conn, &t.o, s.over)
+	s.w = newCombiner(conn, t, s.over)
 	return s
 }
 
@@ -208,7 +208,7 @@ func (s *session) call(ctx context.Context, svc string, req []byte) ([]byte, err
 	head = binary.AppendUvarint(head, id)
 	head = binary.AppendUvarint(head, uint64(timeout))
 	head = append(append(head, byte(len(svc))), svc...)
-	n, err := s.w.put(frame{class: Calls, kind: frameRequest, stamp: s.t.stamp()}, head, req, eager)
+	err := s.w.put(frame{class: Calls, kind: frameRequest, stamp: s.t.stamp()}, head, req, eager)
 	if err != nil {
 		s.forget(id)
 		if errors.Is(err, ErrBusy) {
@@ -216,7 +216,6 @@ func (s *session) call(ctx context.Context, svc string, req []byte) ([]byte, err
 		}
 		return nil, fmt.Errorf("%w: node %d: %v", ErrUnreachable, s.to, err)
 	}
-	s.t.out[Calls].count(1, n)
 	select {
 	case a := <-done:
 		return a.data, a.err
@@ -237,9 +236,8 @@ func (s *session) cancel(id uint64) {
 	}
 	s.mu.Unlock()
 	if ok {
-		if n, err := s.w.put(frame{class: Calls, kind: frameCancel}, binary.AppendUvarint(nil, id), nil, false); err == nil {
-			s.t.out[Calls].count(0, n)
-		}
+		// If it is not taken, the connection is about to end.
+		_ = s.w.put(frame{class: Calls, kind: frameCancel}, binary.AppendUvarint(nil, id), nil, false)
 	}
 }
 

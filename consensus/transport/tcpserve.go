@@ -52,7 +52,7 @@ func parseRequest(body []byte) (request, error) {
 // handlers that still run.
 func (t *TCP) serveCalls(c net.Conn, from NodeID) error {
 	over := make(chan struct{})
-	d := &desk{t: t, from: from, w: newCombiner(c, &t.o, over), running: make(map[uint64]context.CancelFunc)}
+	d := &desk{t: t, from: from, w: newCombiner(c, t, over), running: make(map[uint64]context.CancelFunc)}
 	life, cancel := context.WithCancel(t.life)
 	d.busy.Go(d.w.run)
 	err := d.serve(life, c)
@@ -151,13 +151,10 @@ func (d *desk) reply(r request, data []byte, err error) {
 // loses its connection.
 func (d *desk) answer(id uint64, status byte, data []byte) {
 	head := append(binary.AppendUvarint(make([]byte, 0, 16), id), status)
-	n, err := d.w.put(frame{class: Calls, kind: frameAnswer, stamp: d.t.stamp()}, head, data, true)
-	if err == nil {
-		d.t.out[Calls].count(1, n)
-		return
+	if d.w.put(frame{class: Calls, kind: frameAnswer, stamp: d.t.stamp()}, head, data, true) != nil {
+		d.t.out[Calls].dropped.Add(1)
+		d.w.conn.Close()
 	}
-	d.t.out[Calls].dropped.Add(1)
-	d.w.conn.Close()
 }
 
 // within is life with a timeout, if there is one.

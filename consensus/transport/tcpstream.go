@@ -21,7 +21,7 @@ const (
 
 // Stream implements Transport.
 func (t *TCP) Stream(ctx context.Context, to NodeID, svc string) (io.ReadWriteCloser, error) {
-	if t.life.Err() != nil {
+	if t.shut.Load() {
 		return nil, fmt.Errorf("%w: node %d", ErrClosed, t.id)
 	}
 	if to == t.id {
