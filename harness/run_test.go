@@ -1,0 +1,402 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// bench runs f as a benchmark of the length given, and returns its result and
+// whether it failed.
+func bench(t *testing.T, benchtime string, f func(b *testing.B)) (r testing.BenchmarkResult, failed bool) {
+	t.Helper()
+	old := flagText("test.benchtime")
+	require.NoError(t, flag.Set("test.benchtime", benchtime))
+	defer func() { require.NoError(t, flag.Set("test.benchtime", old)) }()
+	r = testing.Benchmark(func(b *testing.B) {
+		defer func() { failed = b.Failed() }()
+		f(b)
+	})
+	return r, failed
+}
+
+// runs are the operations of each client.
+type runs struct {
+	perClient []atomic.Int64
+	work      func()
+}
+
+func (r *runs) op(c *Client) error {
+	r.perClient[c.ID].Add(1)
+	if r.work != nil {
+		r.work()
+	}
+	return nil
+}
+
+func (r *runs) all() (ops []int64, sum int64) {
+	for i := range r.perClient {
+		ops = append(ops, r.perClient[i].Load())
+		sum += ops[i]
+	}
+	return ops, sum
+}
+
+func TestCountIsExact(t *testing.T) {
+	for _, clients := range []int{1, 2, 7, 64} {
+		for _, count := range []int{1, 2, 100, 5000} {
+			r := runs{perClient: make([]atomic.Int64, clients)}
+			res, failed := bench(t, fmt.Sprintf("%dx", count), func(b *testing.B) { Run(b, Spec{Clients: clients, Warmup: -1}, r.op) })
+			require.False(t, failed)
+			_, sum := r.all()
+			require.Equal(t, count, res.N)
+			require.EqualValues(t, count, sum, "%d clients", clients)
+		}
+	}
+}
+
+// With 5000 operations of 256 clients each has 19 or 20 of its own if all take
+// the same time. One that stopped early, or took a large batch at the end while
+// others waited, would stand out.
+func TestNoClientRunsDry(t *testing.T) {
+	const clients, count = 256, 5000
+	r := runs{perClient: make([]atomic.Int64, clients), work: func() { time.Sleep(2 * time.Millisecond) }}
+	_, failed := bench(t, "5000x", func(b *testing.B) { Run(b, Spec{Clients: clients, Warmup: -1}, r.op) })
+	require.False(t, failed)
+	ops, _ := r.all()
+	require.GreaterOrEqual(t, slices.Min(ops), int64(count/clients/2), "%v", ops)
+	require.LessOrEqual(t, slices.Max(ops), int64(count/clients*2), "%v", ops)
+}
+
+// An operation of 50 ms under -benchtime=300ms: the loop must not have asked
+// for more than half a second of them, however fast permits can be given.
+func TestSlowOperationEndsInTime(t *testing.T) {
+	for _, clients := range []int{1, 4, 256} {
+		r := runs{perClient: make([]atomic.Int64, clients), work: func() { time.Sleep(50 * time.Millisecond) }}
+		res, failed := bench(t, "300ms", func(b *testing.B) { Run(b, Spec{Clients: clients, Warmup: -1}, r.op) })
+		require.False(t, failed)
+		rounds := (res.N + clients - 1) / clients
+		require.LessOrEqual(t, rounds, 10, "%d clients: %d operations", clients, res.N)
+		require.Greater(t, res.N, 1)
+	}
+}
+
+func TestLineOfARun(t *testing.T) {
+	var result Result
+	res, failed := bench(t, "1200x", func(b *testing.B) {
+		result = Run(b, Spec{Clients: 4}, func(*Client) error { runtime.Gosched(); return nil })
+	})
+	require.False(t, failed)
+	x := res.Extra
+	for _, unit := range []string{
+		"ops/s", "avg-ns", "min-ns", "p50-ns", "p90-ns", "p99-ns", "max-ns", "errors/op", "ns/op", "B/op", "allocs/op",
+	} {
+		require.Contains(t, x, unit)
+	}
+	require.NotContains(t, x, "p99.9-ns", "1200 values are too few")
+	require.NotContains(t, x, "fsyncs/op", "nobody counts")
+	require.InEpsilon(t, 1e9, x["ops/s"]*x["ns/op"], 1e-6, "rate and time are of the same wall clock")
+	require.LessOrEqual(t, x["min-ns"], x["p50-ns"])
+	require.LessOrEqual(t, x["p50-ns"], x["p99-ns"])
+	require.LessOrEqual(t, x["p99-ns"], x["max-ns"])
+	require.Equal(t, 1200, result.Ops)
+	require.EqualValues(t, 1200, result.Latency.Count())
+	require.InEpsilon(t, float64(result.Elapsed)/1200, x["ns/op"], 1e-9)
+}
+
+// The clients' operations overlap, and the time counted reaches to the end of
+// the last one: four clients cannot have waited more than four times the wall.
+func TestElapsedReachesToTheLastOperation(t *testing.T) {
+	var result Result
+	_, failed := bench(t, "40x", func(b *testing.B) {
+		result = Run(b, Spec{Clients: 4, Warmup: -1}, func(c *Client) error { time.Sleep(3 * time.Millisecond); return nil })
+	})
+	require.False(t, failed)
+	require.GreaterOrEqual(t, 4*result.Elapsed.Nanoseconds(), int64(result.Latency.Mean()*40))
+	require.GreaterOrEqual(t, result.Latency.Min(), 3*time.Millisecond)
+}
+
+func TestErrorsAreCountedAndLeftOut(t *testing.T) {
+	for _, clients := range []int{1, 4} {
+		var n atomic.Int64
+		var result Result
+		res, failed := bench(t, "400x", func(b *testing.B) {
+			result = Run(b, Spec{Clients: clients, Warmup: -1}, func(*Client) error {
+				if n.Add(1)%4 == 0 {
+					return errors.New("no")
+				}
+				return nil
+			})
+		})
+		require.False(t, failed)
+		require.InDelta(t, 0.25, res.Extra["errors/op"], 1e-9)
+		require.EqualValues(t, 100, result.Errors)
+		require.EqualValues(t, 300, result.Latency.Count())
+		require.InEpsilon(t, 0.75e9, res.Extra["ops/s"]*res.Extra["ns/op"], 1e-6, "ops/s counts what succeeded")
+	}
+}
+
+func TestAllErrorsFailAloud(t *testing.T) {
+	for _, s := range []Spec{{Clients: 1}, {Clients: 4}, {Clients: 4, Warmup: -1}} {
+		_, failed := bench(t, "100x", func(b *testing.B) {
+			Run(b, s, func(*Client) error { return errors.New("disk on fire") })
+		})
+		require.True(t, failed)
+	}
+}
+
+// An operation that calls FailNow or Goexit ends its client's goroutine. Run
+// must fail instead of waiting for it.
+func TestDesertedClientFails(t *testing.T) {
+	_, failed := bench(t, "1000x", func(b *testing.B) {
+		Run(b, Spec{Clients: 4, Warmup: -1}, func(c *Client) error {
+			if c.ID == 2 && c.Iter == 3 {
+				runtime.Goexit()
+			}
+			return nil
+		})
+	})
+	require.True(t, failed)
+}
+
+func TestWarmUp(t *testing.T) {
+	for _, c := range []struct {
+		count           string
+		clients, warmup int
+		want            int64
+	}{
+		{"1000x", 1, 0, 50}, {"1010x", 1, 0, 51}, {"1x", 1, 0, 1}, {"100x", 8, 0, 8},
+		{"1000x", 4, 7, 7}, {"1000x", 4, -1, 0},
+	} {
+		r := runs{perClient: make([]atomic.Int64, c.clients)}
+		var result Result
+		res, failed := bench(t, c.count, func(b *testing.B) {
+			result = Run(b, Spec{Clients: c.clients, Warmup: c.warmup}, r.op)
+		})
+		require.False(t, failed)
+		_, sum := r.all()
+		require.Equal(t, c.want, sum-int64(res.N), "%+v", c)
+		require.EqualValues(t, res.N, result.Latency.Count(), "the warm-up is not measured")
+	}
+}
+
+// {ID, Iter} never repeats, the warm-up included, so that an operation can
+// derive keys and sequence numbers from it.
+func TestClientsNumberTheirOperations(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[[2]uint64]int{}
+	_, failed := bench(t, "500x", func(b *testing.B) {
+		Run(b, Spec{Clients: 8}, func(c *Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[[2]uint64{uint64(c.ID), c.Iter}]++
+			return nil
+		})
+	})
+	require.False(t, failed)
+	require.Len(t, seen, 525)
+	for k, n := range seen {
+		require.Equal(t, 1, n, "client and iteration %v", k)
+	}
+}
+
+func TestSeedDecidesRandomness(t *testing.T) {
+	draw := func(seed uint64) [2]uint64 {
+		var first [2]uint64
+		_, failed := bench(t, "100x", func(b *testing.B) {
+			Run(b, Spec{Clients: 2, Seed: seed}, func(c *Client) error {
+				if v := c.Rand.Uint64(); c.Iter == 0 {
+					first[c.ID] = v
+				}
+				return nil
+			})
+		})
+		require.False(t, failed)
+		return first
+	}
+	a := draw(5)
+	require.Equal(t, a, draw(5))
+	require.NotEqual(t, a, draw(6))
+	require.NotEqual(t, a[0], a[1])
+	with(t, func(p *params) { p.seed = 5 })
+	require.Equal(t, a, draw(0), "no seed means the seed of the run")
+}
+
+func TestContextEndsWithTheRun(t *testing.T) {
+	var ctx context.Context
+	_, failed := bench(t, "10x", func(b *testing.B) {
+		Run(b, Spec{}, func(c *Client) error { ctx = c.Context; return ctx.Err() })
+	})
+	require.False(t, failed)
+	require.Error(t, ctx.Err())
+}
+
+func TestReadyComesFirst(t *testing.T) {
+	ready, early := false, false
+	_, failed := bench(t, "10x", func(b *testing.B) {
+		Run(b, Spec{Ready: func(context.Context) error { ready = true; return nil }},
+			func(*Client) error { early = early || !ready; return nil })
+	})
+	require.False(t, failed)
+	require.True(t, ready)
+	require.False(t, early)
+
+	_, failed = bench(t, "10x", func(b *testing.B) {
+		Run(b, Spec{Ready: func(context.Context) error { return errors.New("no leader") }},
+			func(*Client) error { t.Error("must not run"); return nil })
+	})
+	require.True(t, failed)
+}
+
+func TestSpecIsRefused(t *testing.T) {
+	for _, clients := range []int{-1, maxClients + 1} {
+		s := Spec{Clients: clients}
+		require.ErrorContains(t, s.validate(), "want 1 to 100000")
+	}
+}
+
+func TestCountersBecomeCosts(t *testing.T) {
+	var c Counters
+	var mu sync.Mutex
+	c.Fsyncs, c.Elections, c.DiskBytes = 1000, 3, 5 // before the run, and DiskBytes never again
+	res, failed := bench(t, "100x", func(b *testing.B) {
+		Run(b, Spec{
+			Clients:  4,
+			Counters: func() Counters { mu.Lock(); defer mu.Unlock(); return c },
+			Loads: func() []int64 {
+				mu.Lock()
+				defer mu.Unlock()
+				return []int64{c.Messages, 3 * c.Messages}
+			},
+		}, func(*Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			c.Fsyncs += 2
+			c.Messages += 5
+			return nil
+		})
+	})
+	require.False(t, failed)
+	require.InDelta(t, 2.0, res.Extra["fsyncs/op"], 1e-9)
+	require.InDelta(t, 5.0, res.Extra["msgs/op"], 1e-9)
+	require.InDelta(t, 0.5, res.Extra["load-cv"], 1e-9)
+	require.Contains(t, res.Extra, "disk-B/op", "a meter that moved once is there")
+	require.Zero(t, res.Extra["disk-B/op"])
+	require.NotContains(t, res.Extra, "wire-B/op", "a meter that never moved is absent")
+	require.Contains(t, res.Extra, "elections")
+	require.Zero(t, res.Extra["elections"])
+}
+
+func TestVariation(t *testing.T) {
+	for _, c := range []struct {
+		from, to []int64
+		want     float64
+		ok       bool
+	}{
+		{[]int64{0, 0}, []int64{10, 10}, 0, true},
+		{[]int64{5, 5}, []int64{6, 8}, 0.5, true},
+		{[]int64{0, 0, 0, 0}, []int64{4, 0, 0, 0}, 1.7320508, true},
+		{[]int64{1, 2}, []int64{1, 2}, 0, false},
+		{[]int64{0}, []int64{9}, 0, false},
+		{nil, nil, 0, false},
+		{[]int64{0, 0}, []int64{1, 2, 3}, 0, false}, // a node came or went
+	} {
+		got, ok := variation(c.from, c.to)
+		require.Equal(t, c.ok, ok, "%v", c)
+		require.InDelta(t, c.want, got, 1e-6)
+	}
+}
+
+func TestBatchesShrinkTowardsTheEnd(t *testing.T) {
+	for _, c := range []struct{ left, clients, want int }{
+		{0, 256, 1}, {-5, 4, 1}, {5000, 256, 2}, {1_000_000, 64, 256}, {8 * 64 * 10, 64, 10}, {8*64*10 - 1, 64, 9},
+	} {
+		require.Equal(t, c.want, batchSize(c.left, c.clients), "%+v", c)
+	}
+	// Whatever comes, a permit is at most an eighth of a client's share.
+	for left := 1; left < 100_000; left += 37 {
+		if n := batchSize(left, 16); n > 1 {
+			require.LessOrEqual(t, n*8*16, left)
+		}
+	}
+	require.Equal(t, 400, left(1000, 0, 600, time.Hour))
+	require.Equal(t, 300, left(0, time.Second, 100, 250*time.Millisecond))
+	require.Zero(t, left(0, time.Second, 100, 2*time.Second))
+	require.Zero(t, left(0, time.Second, 0, 0))
+}
+
+func TestRunAllocatesNothingPerOperation(t *testing.T) {
+	for _, clients := range []int{1, 8} {
+		res, failed := bench(t, "100000x", func(b *testing.B) {
+			Run(b, Spec{Clients: clients}, func(*Client) error { return nil })
+		})
+		require.False(t, failed)
+		require.Less(t, res.Extra["allocs/op"], 0.005, "%d clients", clients)
+	}
+}
+
+func TestMicro(t *testing.T) {
+	n := 0
+	res, failed := bench(t, "1000x", func(b *testing.B) { Micro(b, func() error { n++; return nil }) })
+	require.False(t, failed)
+	require.Equal(t, 1000, n)
+	require.Contains(t, res.Extra, "ops/s")
+	require.NotContains(t, res.Extra, "p50-ns")
+	_, failed = bench(t, "1000x", func(b *testing.B) { Micro(b, func() error { return errors.New("no") }) })
+	require.True(t, failed)
+}
+
+func TestEvents(t *testing.T) {
+	var c Counters
+	res, failed := bench(t, "40x", func(b *testing.B) {
+		Events(b, Spec{Counters: func() Counters { return c }}, func(i int) (Event, error) {
+			c.Messages += 7
+			if i%4 == 3 {
+				return Event{}, errors.New("no quorum")
+			}
+			// 10, 20, 30 ms in turn; only the first kind states a detection.
+			e := Event{Took: time.Duration(i%4+1) * 10 * time.Millisecond, Bytes: 1_000_000, Entries: 100}
+			if i%4 == 0 {
+				e.Values = map[string]float64{"detect-ns": 5e6}
+			}
+			return e, nil
+		})
+	})
+	require.False(t, failed)
+	x := res.Extra
+	require.InDelta(t, 20e6, x["ns/op"], 1)
+	require.InDelta(t, 20e6, x["avg-ns"], 1)
+	require.InDelta(t, 10e6, x["min-ns"], 1)
+	require.InDelta(t, 30e6, x["max-ns"], 1)
+	require.InEpsilon(t, 20e6, x["p50-ns"], 0.001)
+	require.NotContains(t, x, "p90-ns")
+	require.InEpsilon(t, 50, x["MB/s"], 1e-9)
+	require.InEpsilon(t, 5000, x["entries/s"], 1e-9)
+	require.InDelta(t, 5e6, x["detect-ns"], 1e-6)
+	require.InDelta(t, 0.25, x["errors/op"], 1e-9)
+	require.InDelta(t, 7, x["msgs/op"], 1e-9)
+}
+
+func TestEventsFailAloud(t *testing.T) {
+	for name, op := range map[string]func(int) (Event, error){
+		"all errors":   func(int) (Event, error) { return Event{}, errors.New("no") },
+		"unknown unit": func(int) (Event, error) { return Event{Took: 1, Values: map[string]float64{"furlongs": 1}}, nil },
+	} {
+		_, failed := bench(t, "3x", func(b *testing.B) { Events(b, Spec{}, op) })
+		require.True(t, failed, name)
+	}
+	_, failed := bench(t, "3x", func(b *testing.B) {
+		Events(b, Spec{Ready: func(context.Context) error { return errors.New("no") }},
+			func(int) (Event, error) { t.Error("must not run"); return Event{}, nil })
+	})
+	require.True(t, failed)
+}
