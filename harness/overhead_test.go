@@ -1,8 +1,6 @@
 package harness
 
-import (
-	"testing"
-)
+import "testing"
 
 // BenchmarkOverhead asks what a closed loop costs an operation that does
 // nothing: two clock readings, the books and the permits.
@@ -21,4 +19,24 @@ func BenchmarkOverhead(b *testing.B) {
 //	go test -run='^$' -bench=Micro ./harness
 func BenchmarkMicro(b *testing.B) {
 	Micro(b, func() error { return nil })
+}
+
+// BenchmarkPermit asks what it costs to hand out a permit for one operation,
+// the most expensive case, which comes up near the end of a run and for slow
+// operations throughout.
+//
+//	go test -run='^$' -bench=Permit ./harness
+func BenchmarkPermit(b *testing.B) {
+	for _, clients := range Axis("clients", 2, 64, 256) {
+		b.Run(Name("clients", clients), func(b *testing.B) {
+			s := Spec{Clients: clients}
+			if err := s.validate(); err != nil {
+				b.Fatal(err)
+			}
+			crew := newCrew(b.Context(), s, func(*Client) error { return nil })
+			defer crew.dismiss()
+			Micro(b, func() error { crew.give(1); return nil })
+			crew.drain()
+		})
+	}
 }
