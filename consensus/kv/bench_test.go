@@ -3,6 +3,7 @@ package kv_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
+	"github.com/phantomdb/phantomdb/harness"
 )
 
 // puts returns one put of size bytes for each of so many keys.
@@ -61,26 +63,32 @@ func TestApplyAllocates(t *testing.T) {
 	require.LessOrEqual(t, testing.AllocsPerRun(20, run), 128.0)
 }
 
-// BenchmarkApply asks what the machine costs a command, in batches of 64.
+// BenchmarkApply asks what the machine costs a command, in batches of 64. More
+// keys than the processor's caches hold show what memory adds.
 //
 //	go test -run='^$' -bench=Apply ./consensus/kv
 func BenchmarkApply(b *testing.B) {
-	for _, keys := range []int{1_000, 100_000} {
-		for _, size := range []int{128, 1024} {
-			b.Run(fmt.Sprintf("keys=%d/size=%d", keys, size), func(b *testing.B) {
-				a := &applier{m: open(b, kv.Options{}), commands: puts(keys, size)}
-				for range keys + 64 {
-					require.NoError(b, a.apply())
-				}
-				b.ReportAllocs()
-				for b.Loop() {
-					if err := a.apply(); err != nil {
-						b.Fatal(err)
-					}
-				}
+	keys := []int{1_000}
+	if harness.Full() {
+		keys = append(keys, 100_000)
+	}
+	for _, keys := range keys {
+		for _, size := range harness.Axis("size", 128, 1024) {
+			b.Run(harness.Name("keys", keys, "size", size), func(b *testing.B) {
+				a := loaded(b, keys, size)
+				harness.Micro(b, a.apply)
 			})
 		}
 	}
+}
+
+// loaded returns an applier whose machine holds all keys.
+func loaded(b *testing.B, keys, size int) *applier {
+	a := &applier{m: open(b, kv.Options{}), commands: puts(keys, size)}
+	for range keys + len(a.results) {
+		require.NoError(b, a.apply())
+	}
+	return a
 }
 
 // BenchmarkGet asks what a read costs.
@@ -88,55 +96,37 @@ func BenchmarkApply(b *testing.B) {
 //	go test -run='^$' -bench=Get ./consensus/kv
 func BenchmarkGet(b *testing.B) {
 	const keys = 1000
-	b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
-		a := &applier{m: open(b, kv.Options{}), commands: puts(keys, 128)}
-		for range keys + 64 {
-			require.NoError(b, a.apply())
-		}
+	b.Run(harness.Name("keys", keys), func(b *testing.B) {
+		a := loaded(b, keys, 128)
 		key := []byte("key00000500")
-		b.ReportAllocs()
-		for b.Loop() {
+		harness.Micro(b, func() error {
 			if _, ok := a.m.Get(key); !ok {
-				b.Fatal("key is absent")
+				return errors.New("key is absent")
 			}
-		}
+			return nil
+		})
 	})
 }
 
-// BenchmarkSnapshot asks how fast a state is written and staged.
+// BenchmarkSnapshot asks how fast a state is written to the wire, and read from
+// it, checked, kept on a disk in memory and installed.
 //
 //	go test -run='^$' -bench=Snapshot ./consensus/kv
 func BenchmarkSnapshot(b *testing.B) {
 	const keys, size = 100_000, 128
-	a := &applier{m: open(b, kv.Options{}), commands: puts(keys, size)}
-	for range keys + 64 {
-		require.NoError(b, a.apply())
-	}
-	data := stream(b, a.m)
-	b.Run(fmt.Sprintf("op=write/keys=%d/size=%d", keys, size), func(b *testing.B) {
-		v, err := a.m.View()
+	b.Run(harness.Name("op", "write", "keys", keys, "size", size), func(b *testing.B) {
+		v, err := loaded(b, keys, size).m.View()
 		require.NoError(b, err)
-		b.SetBytes(int64(len(data)))
 		for b.Loop() {
-			if _, err := v.WriteTo(io.Discard); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run(fmt.Sprintf("op=stage/keys=%d/size=%d", keys, size), func(b *testing.B) {
-		m := open(b, kv.Options{FS: vfs.NewMem(), Dir: "kv"})
-		b.SetBytes(int64(len(data)))
-		for b.Loop() {
-			staged, err := m.Stage(bytes.NewReader(data))
+			n, err := v.WriteTo(io.Discard)
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := staged.Discard(); err != nil {
-				b.Fatal(err)
-			}
+			b.SetBytes(n)
 		}
 	})
-	b.Run(fmt.Sprintf("op=install/keys=%d/size=%d", keys, size), func(b *testing.B) {
+	b.Run(harness.Name("op", "install", "keys", keys, "size", size), func(b *testing.B) {
+		data := stream(b, loaded(b, keys, size).m)
 		b.SetBytes(int64(len(data)))
 		for b.Loop() {
 			m := open(b, kv.Options{FS: vfs.NewMem(), Dir: "kv"})
