@@ -34,10 +34,13 @@ type crew struct {
 	done      sync.WaitGroup // goroutines of the members
 	dismissed bool
 
-	// pending counts permits handed out and not yet used. The member that
-	// brings it to zero leaves a token in idle, if there is none.
-	pending atomic.Int64
-	idle    chan struct{}
+	// pending counts permits handed out and not yet used. While draining is
+	// set, the member that brings it to zero leaves a token in idle, if there
+	// is none. With very short operations it is zero all the time, and without
+	// the flag every one of them would pay for a token.
+	pending  atomic.Int64
+	draining atomic.Bool
+	idle     chan struct{}
 }
 
 // A member is a client and its books. Between permits nobody writes to it, so
@@ -101,7 +104,7 @@ func (c *crew) serve(m *member) {
 
 // settle takes n permits off the books.
 func (c *crew) settle(n int64) {
-	if c.pending.Add(-n) == 0 {
+	if c.pending.Add(-n) == 0 && c.draining.Load() {
 		select {
 		case c.idle <- struct{}{}:
 		default:
@@ -145,8 +148,11 @@ func (c *crew) give(n int) {
 	c.permits <- n
 }
 
-// drain waits until every permit is used.
+// drain waits until every permit is used. Either it sees the zero, or who made
+// the zero sees the flag.
 func (c *crew) drain() {
+	c.draining.Store(true)
+	defer c.draining.Store(false)
 	for c.pending.Load() > 0 {
 		<-c.idle
 	}
@@ -245,12 +251,15 @@ func (c *crew) loop(b *testing.B, count int, length time.Duration) {
 }
 
 // left estimates the iterations still to come: exactly under a count,
-// otherwise from the rate so far. Past the length asked for b.Loop may go on
-// for a fifth of it, and the answer is none, which makes permits small.
+// otherwise from the rate so far. b.Loop aims a fifth beyond the length asked
+// for, so as not to fall short of it. If it stops earlier, the last permits are
+// too large by at most an eighth of that fifth. Beyond it the answer is none,
+// which makes permits small.
 func left(count int, length time.Duration, given int, elapsed time.Duration) int {
 	if count > 0 {
 		return count - given
 	}
+	length += length / 5
 	if elapsed <= 0 || elapsed >= length {
 		return 0
 	}

@@ -329,7 +329,7 @@ func TestBatchesShrinkTowardsTheEnd(t *testing.T) {
 		}
 	}
 	require.Equal(t, 400, left(1000, 0, 600, time.Hour))
-	require.Equal(t, 300, left(0, time.Second, 100, 250*time.Millisecond))
+	require.Equal(t, 380, left(0, time.Second, 100, 250*time.Millisecond))
 	require.Zero(t, left(0, time.Second, 100, 2*time.Second))
 	require.Zero(t, left(0, time.Second, 0, 0))
 }
