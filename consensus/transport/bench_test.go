@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"runtime"
 	"sync/atomic"
@@ -10,6 +9,8 @@ import (
 
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/phantomdb/phantomdb/harness"
 )
 
 // A counter counts what arrives.
@@ -59,125 +60,113 @@ func ends(b *testing.B, kind string) (Transport, Transport, *counter) {
 	return x, y, c
 }
 
-// BenchmarkSend asks how many messages of one entry go one way, by how many a
-// Send holds. At most 8,192 are under way.
+// sentBy reads what a node sent, for the units of a line.
+func sentBy(t Transport) func() harness.Counters {
+	return func() harness.Counters {
+		out, _ := t.Stats().Total()
+		return harness.Counters{WireBytes: int64(out.Bytes), Messages: int64(out.Messages)}
+	}
+}
+
+// BenchmarkSend asks what one Send costs until its appends of one entry are
+// received, by how many it holds. At most 8,192 messages are under way.
 //
 //	go test -run='^$' -bench=Send ./consensus/transport
 func BenchmarkSend(b *testing.B) {
-	for _, kind := range []string{"sim", "tcp"} {
-		for _, batch := range []int{1, 4, 64} {
-			b.Run(fmt.Sprintf("net=%s/batch=%d/size=128", kind, batch), func(b *testing.B) {
-				x, _, c := ends(b, kind)
+	for _, net := range []string{"sim", "tcp"} {
+		for _, batch := range []int{1, 64} {
+			b.Run(harness.Name("net", net, "batch", batch, "size", 128), func(b *testing.B) {
+				x, _, c := ends(b, net)
 				m := appends(batch, 128)
 				sent := int64(0)
-				for b.Loop() {
+				harness.Micro(b, func() error {
 					x.Send(2, Data, m)
 					sent += int64(batch)
 					for sent-c.n.Load() > 8192 {
 						runtime.Gosched()
 					}
-				}
+					return nil
+				})
 				for c.n.Load() < sent {
 					runtime.Gosched()
 				}
-				b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "msgs/s")
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(sent), "ns/msg")
-				b.ReportAllocs()
+				b.ReportMetric(float64(batch), "msgs/op")
+				b.ReportMetric(float64(bytesOf(m)), "wire-B/op")
 			})
 		}
 	}
 }
 
-// BenchmarkCall asks how long a call of 128 bytes takes there and back, one
-// after the other and by 64 clients.
+// BenchmarkCall asks how long a call of 128 bytes takes there and back.
 //
 //	go test -run='^$' -bench=Call ./consensus/transport
 func BenchmarkCall(b *testing.B) {
-	for _, kind := range []string{"sim", "tcp"} {
-		x, y, _ := ends(b, kind)
-		y.Handle("echo", func(_ context.Context, _ NodeID, req []byte) ([]byte, error) { return req, nil })
-		req := make([]byte, 128)
-		call := func(b *testing.B) {
-			if _, err := x.Call(b.Context(), 2, "echo", req); err != nil {
-				b.Error(err)
-			}
-		}
-		b.Run(fmt.Sprintf("net=%s/clients=1/size=128", kind), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				call(b)
-			}
-		})
-		b.Run(fmt.Sprintf("net=%s/clients=64/size=128", kind), func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetParallelism(32)
-			b.RunParallel(func(p *testing.PB) {
-				for p.Next() {
-					call(b)
-				}
+	for _, net := range []string{"sim", "tcp"} {
+		for _, clients := range harness.Axis("clients", 1, 64) {
+			b.Run(harness.Name("net", net, "clients", clients, "size", 128), func(b *testing.B) {
+				x, y, _ := ends(b, net)
+				y.Handle("echo", func(_ context.Context, _ NodeID, req []byte) ([]byte, error) { return req, nil })
+				req := make([]byte, 128)
+				harness.Run(b, harness.Spec{Clients: clients, Counters: sentBy(x)}, func(c *harness.Client) error {
+					_, err := x.Call(c.Context, 2, "echo", req)
+					return err
+				})
 			})
-		})
+		}
 	}
 }
 
-// BenchmarkStream asks how fast one stream carries bytes.
+// BenchmarkStream asks how fast one stream carries chunks of 64 KiB.
 //
 //	go test -run='^$' -bench=Stream ./consensus/transport
 func BenchmarkStream(b *testing.B) {
-	for _, kind := range []string{"sim", "tcp"} {
-		b.Run("net="+kind, func(b *testing.B) {
-			x, y, _ := ends(b, kind)
-			y.HandleStream("sink", func(_ context.Context, _ NodeID, s io.ReadWriteCloser) { io.Copy(io.Discard, s) })
+	const size = 64 << 10
+	for _, net := range []string{"sim", "tcp"} {
+		b.Run(harness.Name("net", net, "size", size), func(b *testing.B) {
+			x, y, _ := ends(b, net)
+			y.HandleStream("sink", func(_ context.Context, _ NodeID, s io.ReadWriteCloser) {
+				if _, err := io.Copy(io.Discard, s); err != nil {
+					b.Error(err)
+				}
+			})
 			s, err := x.Stream(b.Context(), 2, "sink")
 			if err != nil {
 				b.Fatal(err)
 			}
-			chunk := make([]byte, 64<<10)
-			b.SetBytes(int64(len(chunk)))
-			for b.Loop() {
-				if _, err := s.Write(chunk); err != nil {
-					b.Fatal(err)
-				}
+			defer s.Close()
+			chunk := make([]byte, size)
+			b.SetBytes(size)
+			harness.Micro(b, func() error {
+				_, err := s.Write(chunk)
+				return err
+			})
+			if err := s.(Duplex).CloseWrite(); err != nil {
+				b.Fatal(err)
 			}
-			s.(Duplex).CloseWrite()
-			io.Copy(io.Discard, s)
-			s.Close()
+			if _, err := io.Copy(io.Discard, s); err != nil {
+				b.Fatal(err)
+			}
 		})
 	}
 }
 
-// BenchmarkCodec asks what one message costs to measure, encode and decode, in
-// frames of 64.
+// BenchmarkCodec asks what a frame of 64 appends costs to measure, encode and
+// decode.
 //
 //	go test -run='^$' -bench=Codec ./consensus/transport
 func BenchmarkCodec(b *testing.B) {
 	m := appends(64, 128)
-	body := appendBody(nil, m, sumOf(m))
-	perMessage := func(b *testing.B) {
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(m)), "ns/msg")
-		b.ReportAllocs()
+	sum := sumOf(m)
+	body := appendBody(nil, m, sum)
+	var got []Message
+	for _, c := range []struct {
+		name string
+		op   func() error
+	}{
+		{"measure", func() error { sum = sumOf(m); return nil }},
+		{"encode", func() error { body = appendBody(body[:0], m, sum); return nil }},
+		{"decode", func() (err error) { got, _, err = decodeBody(got[:0], body); return err }},
+	} {
+		b.Run(harness.Name("op", c.name, "batch", len(m), "size", 128), func(b *testing.B) { harness.Micro(b, c.op) })
 	}
-	b.Run("op=size", func(b *testing.B) {
-		for b.Loop() {
-			bytesOf(m)
-		}
-		perMessage(b)
-	})
-	b.Run("op=encode", func(b *testing.B) {
-		sum := sumOf(m)
-		for b.Loop() {
-			body = appendBody(body[:0], m, sum)
-		}
-		perMessage(b)
-	})
-	b.Run("op=decode", func(b *testing.B) {
-		var got []Message
-		for b.Loop() {
-			var err error
-			if got, _, err = decodeBody(got[:0], body); err != nil {
-				b.Fatal(err)
-			}
-		}
-		perMessage(b)
-	})
 }

@@ -195,16 +195,17 @@ func TestCodecRefusesEveryTruncation(t *testing.T) {
 func TestCodecRefusesCounts(t *testing.T) {
 	one := numbered(1)
 	right := sumOf(one)
-	for name, sum := range map[string]shape{
-		"Raft messages": {messages: 2, numbers: right.numbers},
-		"entries":       {messages: 1, numbers: right.numbers, entries: 1 << 20},
-		"numbers":       {messages: 1, numbers: 1 << 30},
-		"too many":      {messages: 1, numbers: right.numbers + 1},
-		"more numbers":  {messages: 1},
+	for want, sum := range map[string]shape{
+		"2 Raft messages, at most 1":   {messages: 2, numbers: right.numbers},
+		"1048576 entries, at most":     {messages: 1, numbers: right.numbers, entries: 1 << 20},
+		"1073741824 numbers, at most":  {messages: 1, numbers: 1 << 30},
+		"and 1 numbers too many":       {messages: 1, numbers: right.numbers + 1},
+		"more numbers than announced":  {messages: 1},
+		"more Raft messages than anno": {numbers: right.numbers},
 	} {
 		_, _, err := decodeBody(nil, appendBody(nil, one, sum))
-		require.ErrorIs(t, err, errFormat, name)
-		require.ErrorContains(t, err, name)
+		require.ErrorIs(t, err, errFormat)
+		require.ErrorContains(t, err, want)
 	}
 	_, _, err := decodeBody(nil, append([]byte{0xff, 0xff, 0xff, 0x7f}, make([]byte, 100)...))
 	require.ErrorContains(t, err, "messages")
@@ -228,8 +229,8 @@ func TestCodecRefusesUnknownFlags(t *testing.T) {
 		"empty entries":           {[]byte{0, hasEntries >> 8, 0}, shape{}},
 		"entry flag":              {[]byte{0, hasEntries >> 8, 1, 0x80}, shape{entries: 1}},
 		"term of none":            {[]byte{0, hasEntries >> 8, 1, entryTermSame}, shape{entries: 1}},
-		"both terms":              {[]byte{0, hasEntries >> 8, 1, entryTermMask, 1}, shape{entries: 1, numbers: 1}},
-		"both indexes":            {[]byte{0, hasEntries >> 8, 1, entryIndexMask, 1}, shape{entries: 1, numbers: 1}},
+		"both terms":              {[]byte{0, hasEntries >> 8, 1, entryTermMask}, shape{entries: 1}},
+		"both indexes":            {[]byte{0, hasEntries >> 8, 1, entryIndexMask}, shape{entries: 1}},
 		"snapshot flag":           {[]byte{0, hasSnapshot >> 8, 0x80}, shape{}},
 		"index without metadata":  {[]byte{0, hasSnapshot >> 8, snapshotHasIndex, 1}, shape{numbers: 1}},
 		"auto without conf":       {[]byte{0, hasSnapshot >> 8, snapshotHasMeta | snapshotHasAuto}, shape{}},
