@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
 	"golang.org/x/perf/benchfmt"
 )
 
@@ -26,6 +27,8 @@ const (
 // child runs this test binary with a case, flags and variables ("A=b").
 func child(t *testing.T, which string, env []string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
+	// A child that ran this test would start a child, and so on.
+	require.Empty(t, os.Getenv(childVar), "a child process must not run this test")
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), self, args...)
@@ -100,9 +103,28 @@ func benchmarkLines(b *testing.B) {
 
 // TestChild is a test for child processes, and passes everywhere else.
 func TestChild(t *testing.T) {
-	if os.Getenv(childVar) == "leak" {
+	switch os.Getenv(childVar) {
+	case "leak":
 		go func() { select {} }()
+	case "raft":
+		storage := raft.NewMemoryStorage()
+		_, err := raft.NewRawNode(&raft.Config{
+			ID: 1, ElectionTick: 10, HeartbeatTick: 1, Storage: storage, MaxSizePerMsg: 1, MaxInflightMsgs: 1,
+		})
+		require.NoError(t, err)
 	}
+}
+
+// Raft's default logger writes as soon as a node exists.
+func TestRaftIsSilenced(t *testing.T) {
+	_, stderr, status := child(t, "raft", nil, "-test.run=^TestChild$")
+	require.Zero(t, status)
+	require.Empty(t, stderr)
+}
+
+func TestPackagesWithoutBenchmarksDeclareNothing(t *testing.T) {
+	require.True(t, hasBenchmarks(this))
+	require.False(t, hasBenchmarks(new(testing.M)))
 }
 
 func TestLeakedGoroutineFailsTheRun(t *testing.T) {
@@ -117,7 +139,7 @@ func TestLeakedGoroutineFailsTheRun(t *testing.T) {
 }
 
 func TestArgumentsAreRefused(t *testing.T) {
-	stdout, stderr, status := child(t, "clean", nil, "-test.bench=.", "-phantom.nodes=5", "./...")
+	stdout, stderr, status := child(t, "clean", nil, "-test.run=^$", "-test.bench=.", "-phantom.nodes=5", "./...")
 	require.Equal(t, 2, status)
 	require.Empty(t, stdout)
 	require.Contains(t, stderr, "unexpected arguments: ./...")

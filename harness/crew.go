@@ -238,7 +238,8 @@ func (c *crew) loop(b *testing.B, count int, length time.Duration) {
 			c.drain()
 		}
 		elapsed := time.Since(start)
-		target = batchSize(left(count, length, given, elapsed), len(c.members))
+		done := given - int(c.pending.Load())
+		target = batchSize(left(count, length, given, done, elapsed), len(c.members))
 		if elapsed-breathe > breath {
 			breathe = elapsed
 			progress()
@@ -251,11 +252,14 @@ func (c *crew) loop(b *testing.B, count int, length time.Duration) {
 }
 
 // left estimates the iterations still to come: exactly under a count,
-// otherwise from the rate so far. b.Loop aims a fifth beyond the length asked
+// otherwise from the rate at which they were done so far. Those given and not
+// done must not count: at the beginning nearly all are such, permits would
+// grow within one round trip, and b.Loop, which sees them taken in no time,
+// would ask for a hundred times too many. b.Loop aims a fifth beyond the length asked
 // for, so as not to fall short of it. If it stops earlier, the last permits are
 // too large by at most an eighth of that fifth. Beyond it the answer is none,
 // which makes permits small.
-func left(count int, length time.Duration, given int, elapsed time.Duration) int {
+func left(count int, length time.Duration, given, done int, elapsed time.Duration) int {
 	if count > 0 {
 		return count - given
 	}
@@ -263,7 +267,7 @@ func left(count int, length time.Duration, given int, elapsed time.Duration) int
 	if elapsed <= 0 || elapsed >= length {
 		return 0
 	}
-	return int(float64(given) / float64(elapsed) * float64(length-elapsed))
+	return int(float64(done) / float64(elapsed) * float64(length-elapsed))
 }
 
 // batchSize returns how many of the iterations left one permit may carry: at

@@ -2,4 +2,10 @@ package harness
 
 import "testing"
 
-func TestMain(m *testing.M) { Main(m) }
+// this is the test process itself, for tests that look into it.
+var this *testing.M
+
+func TestMain(m *testing.M) {
+	this = m
+	Main(m)
+}
