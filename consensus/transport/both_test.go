@@ -199,6 +199,7 @@ func TestCallContext(t *testing.T) {
 		require.Error(t, err)
 		<-entered
 		require.Error(t, <-left)
+		<-ctx.Done() // the handler may have been told first
 		_, err = a.Call(ctx, 2, "wait", nil)
 		require.ErrorIs(t, err, context.DeadlineExceeded, "a context that is done sends nothing")
 		require.Empty(t, entered)

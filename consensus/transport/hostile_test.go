@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -124,7 +125,9 @@ func TestTCPDropsHostilePeers(t *testing.T) {
 			if strings.Contains(name, "cut off") {
 				require.NoError(t, c.(*net.TCPConn).CloseWrite())
 			}
-			_, _ = io.Copy(io.Discard, c) // ends when the node drops the connection
+			require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+			_, err = io.Copy(io.Discard, c)
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the node drops the connection")
 			soon(t, "the reason is logged", func() bool { return strings.Contains(log.String(), tc.found[0]) })
 			for _, found := range append(tc.found, c.LocalAddr().String()) {
 				require.Contains(t, log.String(), found)
@@ -358,7 +361,7 @@ func TestTCPMaxConns(t *testing.T) {
 	a, _ := s.settle(t, 1, nil)
 	_, err := a.Call(t.Context(), 2, "x", nil)
 	require.ErrorContains(t, err, "too many connections")
-	require.Contains(t, log.String(), "3 connections are open already")
+	soon(t, "the reason is logged", func() bool { return strings.Contains(log.String(), "3 connections are open already") })
 	conns[0].Close()
 	soon(t, "there is room again", func() bool {
 		_, err = a.Call(t.Context(), 2, "x", nil)
