@@ -1,0 +1,241 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// readWindowBytes is what one read brings back of neighbouring entries.
+const readWindowBytes = 256 << 10
+
+// HardState returns the newest HardState, never nil.
+func (g *Group) HardState() *pb.HardState {
+	g.mu.Lock()
+	h := g.hard
+	g.mu.Unlock()
+	return &pb.HardState{Term: &h.term, Vote: &h.vote, Commit: &h.commit}
+}
+
+// FirstIndex returns the lowest index that Entries has. The error is nil.
+func (g *Group) FirstIndex() (uint64, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.base + 1, nil
+}
+
+// LastIndex returns the highest index, or FirstIndex-1 if there is none. The
+// error is nil.
+func (g *Group) LastIndex() (uint64, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ring.end() - 1, nil
+}
+
+// Term returns the term of the entry at index i, from FirstIndex-1 on. Below
+// it the error is raft.ErrCompacted, above LastIndex raft.ErrUnavailable.
+func (g *Group) Term(i uint64) (uint64, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case i < g.base:
+		return 0, raft.ErrCompacted
+	case i == g.base:
+		return g.baseTerm, nil
+	case i >= g.ring.end():
+		return 0, raft.ErrUnavailable
+	}
+	return g.ring.at(i).term, nil
+}
+
+// Bytes returns the encoded size of the live entries, in bytes.
+func (g *Group) Bytes() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return int64(g.lastSum() - g.baseSum)
+}
+
+// SizeTo returns the encoded size of the live entries up to and including
+// index, in bytes; an index out of range counts as the nearest in it.
+func (g *Group) SizeTo(index uint64) int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := min(max(index+1, g.ring.first), g.ring.end())
+	if index == ^uint64(0) {
+		i = g.ring.end()
+	}
+	return int64(g.sumBefore(i) - g.baseSum)
+}
+
+// Entries returns entries from lo up to but not including hi, no more than
+// maxSize bytes of them as raft counts, but at least one. The caller owns the
+// slice and shares the entries. Below FirstIndex the error is
+// raft.ErrCompacted, above LastIndex raft.ErrUnavailable. Entries that the
+// cache no longer has are read from the segments, which may wait for the disk;
+// a failed read stops the Disk.
+func (g *Group) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
+	for {
+		list, cold, err := g.lookUp(lo, hi, maxSize)
+		if err != nil || len(cold) == 0 {
+			return list, err
+		}
+		ok, err := g.readBack(list, cold, lo)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return list, nil
+		}
+		// Collection moved an entry before its segment could be held.
+	}
+}
+
+// A coldEntry is to be read from the segments.
+type coldEntry struct {
+	index, term uint64
+	span
+}
+
+// lookUp gathers what the cache has and lists what it does not have.
+func (g *Group) lookUp(lo, hi, maxSize uint64) (list []*pb.Entry, cold []coldEntry, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case lo <= g.base:
+		return nil, nil, raft.ErrCompacted
+	case hi > g.ring.end():
+		return nil, nil, raft.ErrUnavailable
+	case lo >= hi:
+		return nil, nil, nil
+	}
+	overhead := recordHeaderBytes + 1 + uvarintLen(g.log.owner) + uvarintLen(uint64(g.id))
+	var size uint64
+	n := uint64(0)
+	for i := lo; i < hi; i++ {
+		// The record holds the same fields as raft's encoding, which has a
+		// tag before each and a length before the data.
+		e := g.ring.at(i)
+		data := e.sum - g.sumBefore(i) - uint64(overhead)
+		size += data + 4 + uint64(uvarintLen(data))
+		if n > 0 && size > maxSize {
+			break
+		}
+		n++
+	}
+	list = make([]*pb.Entry, n)
+	for i := range n {
+		e := g.ring.at(lo + i)
+		if list[i] = e.entry; e.entry == nil {
+			cold = append(cold, coldEntry{lo + i, e.term, span{e.at, uint32(e.sum - g.sumBefore(lo+i))}})
+		}
+	}
+	if len(cold) > 0 && g.gone {
+		return nil, nil, ErrClosed
+	}
+	return list, cold, nil
+}
+
+func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
+
+// readBack fills the holes in list, which begins at index lo. It returns false
+// if a segment has been recycled meanwhile.
+func (g *Group) readBack(list []*pb.Entry, cold []coldEntry, lo uint64) (bool, error) {
+	g.mu.Lock()
+	d, owner := g.log.disk, g.log.owner
+	g.mu.Unlock()
+	for len(cold) > 0 {
+		s, err := d.acquire(cold[0].at.seg)
+		if s == nil {
+			return false, err
+		}
+		n, err := d.readWindow(s, cold, func(rec *record) error {
+			if rec.owner != owner || rec.group != g.id || rec.index != cold[0].index || rec.term != cold[0].term {
+				return fmt.Errorf("record of entry %d of group %d, term %d, expected entry %d of group %d, term %d",
+					rec.index, rec.group, rec.term, cold[0].index, g.id, cold[0].term)
+			}
+			list[cold[0].index-lo] = newEntry(rec)
+			cold = cold[1:]
+			return nil
+		})
+		d.release(s)
+		if err != nil {
+			return false, d.fail(err)
+		}
+		d.stats.readBack.Add(n)
+	}
+	return true, nil
+}
+
+// newEntry makes an entry of a record, in one piece and with its own data.
+func newEntry(r *record) *pb.Entry {
+	e := &struct {
+		entry       pb.Entry
+		term, index uint64
+		typ         pb.EntryType
+	}{term: r.term, index: r.index, typ: pb.EntryType(r.typ)}
+	e.entry.Term, e.entry.Index, e.entry.Type = &e.term, &e.index, &e.typ
+	if len(r.data) > 0 {
+		e.entry.Data = append([]byte(nil), r.data...)
+	}
+	return &e.entry
+}
+
+// acquire keeps a segment from being recycled; nil if it is gone.
+func (d *Disk) acquire(num uint32) (*segment, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, ErrClosed
+	}
+	s := d.segment(num)
+	if s == nil {
+		return nil, nil
+	}
+	s.refs++
+	return s, nil
+}
+
+func (d *Disk) release(s *segment) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.refs--
+}
+
+// readWindow reads the first of cold and those behind it that lie in the same
+// window of the segment, checks them, and calls apply for each in turn. It
+// returns how many bytes it read.
+func (d *Disk) readWindow(s *segment, cold []coldEntry, apply func(*record) error) (int64, error) {
+	start := cold[0].at.off
+	end := start + cold[0].length
+	n := 1
+	for ; n < len(cold); n++ {
+		c := cold[n]
+		if c.at.seg != s.num || c.at.off < end || c.at.off+c.length-start > readWindowBytes {
+			break
+		}
+		end = c.at.off + c.length
+	}
+	buf := make([]byte, end-start)
+	if got, err := s.file.ReadAt(buf, int64(start)); err != nil && !(errors.Is(err, io.EOF) && got == len(buf)) {
+		return 0, fmt.Errorf("raftlog: read %d bytes of segment %d at offset %d: %w", len(buf), s.num, start, err)
+	}
+	for _, c := range cold[:n] {
+		rec := record{at: c.at, length: c.length}
+		body := checkRecord(buf[c.at.off-start:c.at.off-start+c.length], d.store, c.at)
+		err := errRecord
+		if len(body) == int(c.length)-recordHeaderBytes {
+			err = rec.decode(body)
+		}
+		if err == nil {
+			err = apply(&rec)
+		}
+		if err != nil {
+			return 0, &CorruptionError{Segment: s.num, Offset: int64(c.at.off), Detail: err.Error()}
+		}
+	}
+	return int64(len(buf)), nil
+}
