@@ -1,0 +1,414 @@
+package consensus
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// An applyTask is committed entries on their way into the machine.
+type applyTask struct {
+	r         *replica
+	entries   []*pb.Entry
+	own       []*batch // own[i] is the batch of entries[i], or nil
+	rows      []Row    // the configuration, if it changes
+	responses []*pb.Message
+	err       error
+}
+
+// apply takes committed entries from Raft. Configuration changes and the
+// outcomes of own batches are settled here, on the worker; commands go to the
+// machine, here or on the apply workers.
+func (r *replica) apply(m *pb.Message) {
+	if r.applying {
+		r.backlog = append(r.backlog, m)
+		return
+	}
+	t := &applyTask{r: r, entries: m.GetEntries(), responses: m.GetResponses()}
+	if len(r.inflight) > 0 {
+		t.own = make([]*batch, len(t.entries))
+	}
+	for i, e := range t.entries {
+		if b := r.settle(e); b != nil {
+			t.own[i] = b
+		}
+		if e.GetType() != pb.EntryNormal {
+			if err := r.applyConfChange(t, e); err != nil {
+				r.host.fail(fmt.Errorf("consensus: group %d: index %d: %w", r.group, e.GetIndex(), err))
+				return
+			}
+		}
+	}
+	if r.host.opts.AsyncApply {
+		if r.host.stopping.Load() {
+			return
+		}
+		r.applying = true
+		r.busy++
+		r.host.wg.Add(1)
+		r.host.pool.applier.post(t)
+		return
+	}
+	t.run(&r.w.scratch)
+	r.appliedTask(t)
+}
+
+// appliedAsync takes a task back from the apply workers.
+func (r *replica) appliedAsync(t *applyTask) {
+	r.applying = false
+	r.letGo()
+	if r.gone || r.host.dead.Load() {
+		return
+	}
+	r.appliedTask(t)
+	if r.install != nil && !r.flushing {
+		r.runInstall()
+	}
+	for len(r.backlog) > 0 && !r.applying && !r.gone {
+		m := r.backlog[0]
+		r.backlog = r.backlog[1:]
+		r.apply(m)
+	}
+}
+
+// appliedTask follows up on what was applied: Raft is told, readers are let
+// go, the log may be cut.
+func (r *replica) appliedTask(t *applyTask) {
+	if t.err != nil {
+		r.host.fail(fmt.Errorf("consensus: group %d: apply: %w", r.group, t.err))
+		return
+	}
+	last := t.entries[len(t.entries)-1]
+	r.applied.Store(last.GetIndex())
+	r.respond(t.responses)
+	r.releaseReads()
+	if r.role == raft.StateLeader && !r.leadReady && last.GetTerm() == r.term {
+		r.leadReady = true
+		r.event(EventReady)
+		r.fortify()
+	}
+	r.changeApplied()
+	r.compact()
+	if r.removedSelf() {
+		r.destroy(ignoreWritten{})
+	}
+}
+
+// ignoreWritten is a raftlog.Completion for writes that nobody waits for but
+// that should be synced soon.
+type ignoreWritten struct{}
+
+func (ignoreWritten) Written(error) {}
+
+// run applies the task's commands to the machine and wakes the clients. a is
+// the caller's scratch.
+func (t *applyTask) run(a *applyBatch) {
+	r := t.r
+	a.reset(t)
+	for i, e := range t.entries {
+		if e.GetType() != pb.EntryNormal || len(e.GetData()) == 0 {
+			continue
+		}
+		if err := a.add(e, t.ownBatch(i)); err != nil {
+			t.err = fmt.Errorf("index %d: %w", e.GetIndex(), err)
+			return
+		}
+	}
+	last := t.entries[len(t.entries)-1]
+	rows := t.rows
+	if len(a.rows) > 0 {
+		rows = append(rows, a.rows...)
+	}
+	if t.err = a.apply(r.sm, &Batch{Index: last.GetIndex(), Term: last.GetTerm(), Commands: a.commands, Rows: rows}); t.err != nil {
+		return
+	}
+	for _, own := range t.own {
+		if own != nil && own.count > 0 {
+			r.finish(own, nil)
+		}
+	}
+	r.host.stats.applied.Add(uint64(len(a.commands)))
+}
+
+func (t *applyTask) ownBatch(i int) *batch {
+	if t.own == nil {
+		return nil
+	}
+	return t.own[i]
+}
+
+// An applyBatch gathers the commands of the entries of a task. Its slices are
+// used again for the next one.
+type applyBatch struct {
+	sessions *sessions
+	task     *applyTask
+	decoded  []decodedCommand
+	commands [][]byte
+	results  []Result // of commands; handed over to clients if any wait
+	rows     []Row
+	spans    []span  // own batches whose commands are all plain
+	places   []place // other commands, where somebody waits or a session records
+	once     bool    // a session records a result
+}
+
+// A span is an own batch whose results are count results of the machine in a
+// row.
+type span struct {
+	own          *batch
+	first, count int
+}
+
+// A place says where the result of a machine command goes. A place with
+// copyOf > 0 is a retry of the command at places[copyOf-1].
+type place struct {
+	own               *batch
+	pos               int
+	command           int // index into commands, -1 if answered already
+	session, sequence uint64
+	index             uint64
+	copyOf            int
+	result            []byte
+}
+
+// maxScratch bounds the elements kept for reuse after a burst.
+const maxScratch = 8192
+
+// reset prepares for a task and drops what the last one left.
+func (a *applyBatch) reset(t *applyTask) {
+	if cap(a.commands) > maxScratch {
+		*a = applyBatch{}
+	}
+	clear(a.decoded)
+	clear(a.commands)
+	clear(a.results)
+	clear(a.rows)
+	clear(a.spans)
+	clear(a.places)
+	*a = applyBatch{
+		task: t, sessions: t.r.sessions, decoded: a.decoded[:0], commands: a.commands[:0],
+		results: a.results[:0], rows: a.rows[:0], spans: a.spans[:0], places: a.places[:0],
+	}
+}
+
+// add decodes one entry and decides about each of its commands.
+func (a *applyBatch) add(e *pb.Entry, own *batch) error {
+	var err error
+	a.decoded, err = decodeBatch(a.decoded[:0], e.GetData())
+	if err != nil {
+		return err
+	}
+	plain := true
+	for pos := range a.decoded {
+		plain = plain && a.decoded[pos].kind == commandPlain
+	}
+	if plain {
+		if own != nil {
+			a.spans = append(a.spans, span{own: own, first: len(a.commands), count: len(a.decoded)})
+		}
+		for pos := range a.decoded {
+			a.commands = append(a.commands, a.decoded[pos].data)
+		}
+		return nil
+	}
+	if own != nil {
+		own.results = make([]Result, len(a.decoded))
+	}
+	for pos := range a.decoded {
+		c := &a.decoded[pos]
+		switch c.kind {
+		case commandPlain:
+			if own != nil {
+				a.places = append(a.places, place{own: own, pos: pos, command: len(a.commands)})
+			}
+			a.commands = append(a.commands, c.data)
+		case commandOnce:
+			a.addOnce(c, e.GetIndex(), own, pos)
+		default:
+			a.control(c, e.GetIndex(), own, pos)
+		}
+	}
+	return nil
+}
+
+// addOnce handles a command that may be a retry.
+func (a *applyBatch) addOnce(c *decodedCommand, index uint64, own *batch, pos int) {
+	fresh, result, err := a.sessions.check(c.session, c.sequence)
+	p := place{own: own, pos: pos, command: -1, session: c.session, sequence: c.sequence, index: index}
+	switch {
+	case err != nil:
+		if err == ErrNoSession {
+			err = rejected(a.task.r.group, fmt.Errorf("session %d: %w", c.session, err))
+		}
+		own.refuse(pos, err)
+		return
+	case fresh:
+		a.once = true
+		a.sessions.reserve(c.session, c.sequence, index)
+		p.command = len(a.commands)
+		a.commands = append(a.commands, c.data)
+	default:
+		p.result = result
+		for i := range a.places { // its first copy may be in this very task
+			if q := &a.places[i]; q.command >= 0 && q.session == c.session && q.sequence == c.sequence {
+				p.copyOf = i + 1
+			}
+		}
+	}
+	a.places = append(a.places, p)
+}
+
+// control handles a command of the Host's own.
+func (a *applyBatch) control(c *decodedCommand, index uint64, own *batch, pos int) {
+	g := a.task.r.group
+	switch c.kind {
+	case commandOpen:
+		id := index*maxOrdinals + uint64(pos)
+		row, err := a.sessions.open(id, index)
+		if err != nil {
+			own.refuse(pos, rejected(g, err))
+			return
+		}
+		a.rows = append(a.rows, row)
+		if own != nil {
+			own.results[pos] = Result{Data: binary.LittleEndian.AppendUint64(nil, id)}
+		}
+	case commandExpire:
+		if len(c.data) != 8 {
+			own.refuse(pos, rejected(g, fmt.Errorf("expire: %d bytes, expected 8", len(c.data))))
+			return
+		}
+		a.rows = append(a.rows, a.sessions.expire(binary.LittleEndian.Uint64(c.data))...)
+	}
+}
+
+// refuse notes that one command of the batch was not applied. b may be nil:
+// nobody waits here.
+func (b *batch) refuse(pos int, err error) {
+	if b == nil {
+		return
+	}
+	if b.errs == nil {
+		b.errs = make([]error, b.count)
+	}
+	b.errs[pos] = err
+}
+
+// apply runs the machine and hands out the results. The results of sessions
+// are rows of the very batch that makes them.
+func (a *applyBatch) apply(sm StateMachine, b *Batch) error {
+	n := len(a.commands)
+	if len(a.spans) > 0 || cap(a.results) < n {
+		a.results = make([]Result, n)
+	} else {
+		a.results = a.results[:n]
+	}
+	results := a.results
+	if a.once {
+		b.ResultRows = a.sessionRows
+	}
+	if err := sm.Apply(b, results); err != nil {
+		return err
+	}
+	for _, s := range a.spans {
+		s.own.results = results[s.first : s.first+s.count : s.first+s.count]
+	}
+	if len(a.spans) > 0 {
+		a.results = nil // the clients' now
+	}
+	for i := range a.places {
+		p := &a.places[i]
+		switch {
+		case p.command >= 0:
+			p.result = results[p.command].Data
+		case p.copyOf > 0:
+			p.result = a.places[p.copyOf-1].result
+		}
+		if p.own != nil {
+			p.own.results[p.pos] = Result{Data: p.result}
+		}
+	}
+	return nil
+}
+
+// sessionRows records the results of commands that carry a session.
+func (a *applyBatch) sessionRows(results []Result) []Row {
+	var rows []Row
+	for i := range a.places {
+		p := &a.places[i]
+		if p.session == 0 || p.command < 0 {
+			continue
+		}
+		if row, ok := a.sessions.record(p.session, p.sequence, p.index, results[p.command].Data); ok {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// An applyPool runs apply tasks of machines that may wait for a disk. Tasks of
+// one replica never overlap: the replica hands out one at a time.
+type applyPool struct {
+	size  int
+	mu    sync.Mutex
+	more  sync.Cond
+	begun bool         // guarded by mu
+	ended bool         // guarded by mu
+	tasks []*applyTask // guarded by mu
+	wg    sync.WaitGroup
+}
+
+func newApplyPool(size int) *applyPool {
+	p := &applyPool{size: size}
+	p.more.L = &p.mu
+	return p
+}
+
+func (p *applyPool) start() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.begun {
+		return
+	}
+	p.begun = true
+	for range p.size {
+		p.wg.Go(p.loop)
+	}
+}
+
+func (p *applyPool) loop() {
+	var scratch applyBatch
+	for {
+		p.mu.Lock()
+		for len(p.tasks) == 0 && !p.ended {
+			p.more.Wait()
+		}
+		if len(p.tasks) == 0 {
+			p.mu.Unlock()
+			return
+		}
+		t := p.tasks[0]
+		p.tasks = p.tasks[1:]
+		p.mu.Unlock()
+		t.run(&scratch)
+		t.r.later(func() { t.r.appliedAsync(t); t.r.touch() })
+		t.r.host.wg.Done()
+	}
+}
+
+func (p *applyPool) post(t *applyTask) {
+	p.mu.Lock()
+	p.tasks = append(p.tasks, t)
+	p.mu.Unlock()
+	p.more.Signal()
+}
+
+func (p *applyPool) close() {
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
+	p.more.Broadcast()
+	p.wg.Wait()
+}

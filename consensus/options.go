@@ -1,0 +1,225 @@
+package consensus
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/phantomdb/phantomdb/consensus/raftlog"
+	"github.com/phantomdb/phantomdb/consensus/transport"
+)
+
+// Names of the lower rooms that the Host's callers use all the time.
+type (
+	// GroupID names a Raft group.
+	GroupID = raftlog.GroupID
+	// ReplicaID names a replica within its group. It is never reused.
+	ReplicaID = raftlog.ReplicaID
+	// NodeID names a node.
+	NodeID = transport.NodeID
+)
+
+// A Clock tells a Host the time. Wall may be skewed against other nodes; Mono
+// never goes back and is what leases are measured with. Implementations are
+// safe for concurrent use.
+type Clock interface {
+	Wall() time.Time
+	Mono() time.Duration
+}
+
+// systemClock is the process's own clock, inside a synctest bubble the
+// bubble's.
+type systemClock struct{ base time.Time }
+
+func (c systemClock) Wall() time.Time     { return time.Now() }
+func (c systemClock) Mono() time.Duration { return time.Since(c.base) }
+
+// Options configures a Host. A zero field selects its default.
+type Options struct {
+	// Node is this node's identity. Required, not zero.
+	Node NodeID
+	// Epoch counts the starts of this node: every start of the same node must
+	// use a higher one than all before. Leases hang on it. Default: 1.
+	Epoch uint64
+	// Log is the node's Raft log. Required. The Host closes it.
+	Log *raftlog.Log
+	// Net is the node's wire. Required. The Host closes it.
+	Net transport.Transport
+	// Pool runs the replicas. Required; it may serve many hosts and outlives
+	// them all.
+	Pool *Pool
+	// Clock is used for leases. Default: the process's clock.
+	Clock Clock
+	// Machine makes the state machine of a group's replica on this node.
+	// Required.
+	Machine func(GroupID) (StateMachine, error)
+
+	// TickInterval is the length of a Raft tick. Default: 50 ms.
+	TickInterval time.Duration
+	// HeartbeatTicks is the number of ticks between a leader's heartbeats to
+	// an active group. Default: 1.
+	HeartbeatTicks int
+	// ElectionTicks is the number of ticks without a leader after which a
+	// replica campaigns; Raft draws from [ElectionTicks, 2 ElectionTicks).
+	// Default: 10.
+	ElectionTicks int
+	// LeaseDuration is the longest time for which a node promises not to vote
+	// against a leader, renewed by the frames that pairs of nodes exchange
+	// every HeartbeatTicks. It must be the same on every node, and at least
+	// four times the interval of the frames. Default: 8 times that interval.
+	LeaseDuration time.Duration
+	// MaxDrift bounds the relative drift of two nodes' monotonic clocks; a
+	// leader shortens its lease by that share. Range [0, 0.5). Default: 0.01.
+	MaxDrift float64
+	// QuiesceTicks is the number of idle ticks after which a group stops
+	// ticking. Negative: never. Default: 2 ElectionTicks.
+	QuiesceTicks int
+
+	// MaxBatchBytes and MaxBatchCommands bound what is packed into one entry.
+	// A larger single command travels alone. Default: 256 KiB, 1024.
+	MaxBatchBytes    int
+	MaxBatchCommands int
+	// MaxCommandBytes bounds one command. Default: 8 MiB.
+	MaxCommandBytes int
+	// MaxGroupBytes and MaxStoreBytes bound the commands of one group and of
+	// all groups of the node that wait or are under way; beyond them a
+	// proposal is refused with an *OverloadError. Default: 64 MiB, 256 MiB.
+	MaxGroupBytes int64
+	MaxStoreBytes int64
+	// MaxInflightBytes bounds what a leader has under way to one follower.
+	// Default: 32 MiB.
+	MaxInflightBytes uint64
+	// MaxSessions bounds the sessions of one group. Default: 65,536.
+	MaxSessions int
+
+	// LogTailBytes is what the log of a group keeps behind its last applied
+	// entry, so that a follower that was away for a moment is repaired from
+	// the log. Default: 16 MiB.
+	LogTailBytes int64
+	// MaxStoreLogBytes bounds the live log of the node's disk: beyond it the
+	// groups with the longest logs are flushed and truncated. Default: 2 GiB.
+	MaxStoreLogBytes int64
+	// SnapshotBytesPerSecond bounds the rate of one outgoing snapshot.
+	// Default: no bound.
+	SnapshotBytesPerSecond int64
+	// SnapshotTimeout bounds the time one snapshot may be under way and hold
+	// back the truncation of the log. Default: 2 min.
+	SnapshotTimeout time.Duration
+	// MaxSnapshots bounds the snapshots that a node sends, and those it
+	// receives, at the same time. Default: 2.
+	MaxSnapshots int
+
+	// AsyncApply runs Apply on the pool's apply workers, for machines whose
+	// Apply can wait for a disk. Otherwise it runs on the replica's worker.
+	AsyncApply bool
+	// Manual starts no ticker: the caller calls Tick. For tests that replay.
+	Manual bool
+	// Events, if set, is told of leadership events, on the worker of the
+	// group: it must not block.
+	Events func(Event)
+	// Logger receives what an operator should know. Default: silent.
+	Logger *slog.Logger
+	_      struct{}
+}
+
+func setDefault[T int | int64 | uint64 | float64 | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// withDefaults fills in defaults and checks every field.
+func (o Options) withDefaults() (Options, error) {
+	setDefault(&o.Epoch, 1)
+	setDefault(&o.TickInterval, 50*time.Millisecond)
+	setDefault(&o.HeartbeatTicks, 1)
+	setDefault(&o.ElectionTicks, 10)
+	setDefault(&o.LeaseDuration, 8*o.frameInterval())
+	setDefault(&o.MaxDrift, 0.01)
+	setDefault(&o.QuiesceTicks, 2*o.ElectionTicks)
+	setDefault(&o.MaxBatchBytes, 256<<10)
+	setDefault(&o.MaxBatchCommands, 1024)
+	setDefault(&o.MaxCommandBytes, 8<<20)
+	setDefault(&o.MaxGroupBytes, 64<<20)
+	setDefault(&o.MaxStoreBytes, 256<<20)
+	setDefault(&o.MaxInflightBytes, 32<<20)
+	setDefault(&o.MaxSessions, 65536)
+	setDefault(&o.LogTailBytes, 16<<20)
+	setDefault(&o.MaxStoreLogBytes, 2<<30)
+	setDefault(&o.SnapshotTimeout, 2*time.Minute)
+	setDefault(&o.MaxSnapshots, 2)
+	if o.Clock == nil {
+		o.Clock = systemClock{base: time.Now()}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, o.validate()
+}
+
+func (o *Options) frameInterval() time.Duration {
+	return time.Duration(o.HeartbeatTicks) * o.TickInterval
+}
+
+func (o *Options) validate() error {
+	for _, c := range []struct {
+		ok   bool
+		name string
+		got  any
+		want string
+	}{
+		{o.Node != 0, "Node", o.Node, "not 0"},
+		{o.Log != nil, "Log", o.Log, "a log"},
+		{o.Net != nil, "Net", o.Net, "a transport"},
+		{o.Pool != nil, "Pool", o.Pool, "a pool"},
+		{o.Machine != nil, "Machine", "nil", "a function"},
+		{o.TickInterval > 0, "TickInterval", o.TickInterval, "above 0"},
+		{o.HeartbeatTicks > 0, "HeartbeatTicks", o.HeartbeatTicks, "above 0"},
+		{o.ElectionTicks > o.HeartbeatTicks, "ElectionTicks", o.ElectionTicks, "above HeartbeatTicks"},
+		{o.LeaseDuration >= 4*o.frameInterval(), "LeaseDuration", o.LeaseDuration, "at least 4 HeartbeatTicks"},
+		{o.MaxDrift >= 0 && o.MaxDrift < 0.5, "MaxDrift", o.MaxDrift, "in [0, 0.5)"},
+		{o.MaxBatchBytes > 0, "MaxBatchBytes", o.MaxBatchBytes, "above 0"},
+		{o.MaxBatchCommands > 0 && o.MaxBatchCommands <= maxOrdinals, "MaxBatchCommands", o.MaxBatchCommands, "in [1, 1024]"},
+		{o.MaxCommandBytes > 0 && o.MaxCommandBytes <= 1<<30, "MaxCommandBytes", o.MaxCommandBytes, "in [1, 1 GiB]"},
+		{o.MaxGroupBytes > 0, "MaxGroupBytes", o.MaxGroupBytes, "above 0"},
+		{o.MaxStoreBytes > 0, "MaxStoreBytes", o.MaxStoreBytes, "above 0"},
+		{o.MaxInflightBytes >= maxMessageBytes, "MaxInflightBytes", o.MaxInflightBytes, "at least 1 MiB"},
+		{o.MaxSessions > 0, "MaxSessions", o.MaxSessions, "above 0"},
+		{o.LogTailBytes > 0, "LogTailBytes", o.LogTailBytes, "above 0"},
+		{o.MaxStoreLogBytes > 0, "MaxStoreLogBytes", o.MaxStoreLogBytes, "above 0"},
+		{o.SnapshotBytesPerSecond >= 0, "SnapshotBytesPerSecond", o.SnapshotBytesPerSecond, "0 or more"},
+		{o.SnapshotTimeout > 0, "SnapshotTimeout", o.SnapshotTimeout, "above 0"},
+		{o.MaxSnapshots > 0, "MaxSnapshots", o.MaxSnapshots, "above 0"},
+	} {
+		if !c.ok {
+			return fmt.Errorf("consensus: option %s is %v, expected %s", c.name, c.got, c.want)
+		}
+	}
+	return nil
+}
+
+// An EventKind says what happened to a group's leadership at this replica.
+type EventKind uint8
+
+// The events.
+const (
+	// EventCampaign: the replica asks for (pre-)votes.
+	EventCampaign EventKind = iota + 1
+	// EventLeader: the replica became leader.
+	EventLeader
+	// EventReady: the leader applied an entry of its own term.
+	EventReady
+	// EventStepDown: the replica is leader no more.
+	EventStepDown
+	// EventSuspect: the node stopped supporting the group's leader.
+	EventSuspect
+)
+
+// An Event is told to Options.Events.
+type Event struct {
+	Kind    EventKind
+	Group   GroupID
+	Replica ReplicaID
+	Node    NodeID
+	Term    uint64
+}

@@ -1,0 +1,377 @@
+package consensus
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// A ChangeKind is one way to change a member.
+type ChangeKind uint8
+
+// The kinds of change.
+const (
+	// AddLearner adds a new replica that follows without a vote.
+	AddLearner ChangeKind = iota + 1
+	// AddVoter adds a new replica with a vote.
+	AddVoter
+	// Promote gives a learner a vote.
+	Promote
+	// Demote takes a voter's vote; it stays as a learner.
+	Demote
+	// Remove removes a member. Its replica deletes itself.
+	Remove
+)
+
+var changeTypes = map[ChangeKind]pb.ConfChangeType{
+	AddLearner: pb.ConfChangeAddLearnerNode,
+	AddVoter:   pb.ConfChangeAddNode,
+	Promote:    pb.ConfChangeAddNode,
+	Demote:     pb.ConfChangeAddLearnerNode,
+	Remove:     pb.ConfChangeRemoveNode,
+}
+
+// A ChangeStep changes one member.
+type ChangeStep struct {
+	Kind   ChangeKind
+	Member Member // the node matters for AddLearner and AddVoter only
+}
+
+// A Change changes the members of a group, all at once: more than one step, or
+// a step that could break a quorum, goes through a joint configuration.
+type Change struct {
+	// Request names the change, so that a retry of the one applied last
+	// succeeds without doing anything. 0: no name.
+	Request uint64
+	Steps   []ChangeStep
+}
+
+// Reconfigure changes the members of g and returns when the final
+// configuration has been applied here. This node must lead the group. A change
+// that removes or demotes the leader transfers leadership first and is then
+// refused with a *NotLeaderError: the new leader carries it out.
+//
+// It ends like a proposal: with nil, with an error that wraps ErrRejected
+// (ErrReconfiguring: try later; ErrInvalidChange: it contradicts the
+// configuration), or with one that wraps ErrUnknown.
+func (h *Host) Reconfigure(ctx context.Context, g GroupID, c Change) error {
+	r, err := h.replica(g)
+	if err != nil {
+		return err
+	}
+	var b *batch
+	h.run(r.w, func() {
+		r.ready()
+		b, err = r.reconfigure(&c)
+		r.touch()
+	})
+	var self *leaderLeaves
+	if errors.As(err, &self) {
+		if err := h.Transfer(ctx, g, self.to); err != nil {
+			return err
+		}
+		return r.notLeader()
+	}
+	if err != nil || b == nil {
+		return err
+	}
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return unknown(g, context.Cause(ctx))
+	}
+}
+
+// leaderLeaves says that leadership must go to another voter first.
+type leaderLeaves struct{ to ReplicaID }
+
+func (e *leaderLeaves) Error() string { return fmt.Sprintf("leader leaves, transfer to %d", e.to) }
+
+// changeWait is a change under way at its leader.
+type changeWait struct {
+	b       *batch // ends the wait
+	applied bool   // its entry has been applied; the joint configuration may last
+}
+
+// reconfigure checks and proposes a change. It returns a nil batch if there is
+// nothing to wait for.
+func (r *replica) reconfigure(c *Change) (*batch, error) {
+	if r.gone {
+		return nil, rejected(r.group, ErrNoReplica)
+	}
+	if r.role != raft.StateLeader {
+		return nil, r.notLeader()
+	}
+	if c.Request != 0 && r.conf.request == c.Request && r.change == nil && !r.conf.joint() {
+		return nil, nil
+	}
+	if r.change != nil || r.conf.joint() || !r.leadReady {
+		return nil, rejected(r.group, ErrReconfiguring)
+	}
+	cc, err := r.conf.plan(c)
+	if err != nil {
+		return nil, rejected(r.group, fmt.Errorf("%w: %w", ErrInvalidChange, err))
+	}
+	if to, leaves := r.leaderLeaves(c); leaves {
+		if to == 0 {
+			return nil, rejected(r.group, fmt.Errorf("%w: no other voter can lead", ErrInvalidChange))
+		}
+		return nil, &leaderLeaves{to: to}
+	}
+	r.wake()
+	b := &batch{done: make(chan struct{})}
+	if err := r.rn.ProposeConfChange(cc); err != nil {
+		return nil, rejected(r.group, fmt.Errorf("raft: %w", err))
+	}
+	r.own = append(r.own, b)
+	r.ready()
+	if len(r.own) > 0 { // Raft put an empty entry in its place
+		r.own = nil
+		return nil, rejected(r.group, ErrReconfiguring)
+	}
+	r.change = &changeWait{b: b}
+	return b, nil
+}
+
+// plan checks a change against the configuration and translates it.
+func (c *config) plan(ch *Change) (*pb.ConfChangeV2, error) {
+	if len(ch.Steps) == 0 {
+		return nil, errors.New("no steps")
+	}
+	cc := &pb.ConfChangeV2{}
+	var added []Member
+	seen := map[ReplicaID]bool{}
+	voters := len(c.conf.GetVoters())
+	for _, s := range ch.Steps {
+		id := s.Member.Replica
+		if seen[id] {
+			return nil, fmt.Errorf("replica %d appears twice", id)
+		}
+		seen[id] = true
+		member, voter := c.contains(id), c.isVoter(id)
+		switch s.Kind {
+		case AddLearner, AddVoter:
+			if id <= c.highest || s.Member.Node == 0 {
+				return nil, fmt.Errorf("new replica %d on node %d: expected an id above %d, the highest ever used, and a node", id, s.Member.Node, c.highest)
+			}
+			for _, m := range c.members {
+				if m.Node == s.Member.Node {
+					return nil, fmt.Errorf("node %d already holds replica %d", m.Node, m.Replica)
+				}
+			}
+			added = append(added, s.Member)
+			if s.Kind == AddVoter {
+				voters++
+			}
+		case Promote:
+			if !member || voter {
+				return nil, fmt.Errorf("promote replica %d: expected a learner", id)
+			}
+			voters++
+		case Demote, Remove:
+			if !member || s.Kind == Demote && !voter {
+				return nil, fmt.Errorf("replica %d is no member that can be demoted or removed", id)
+			}
+			if voter {
+				voters--
+			}
+		default:
+			return nil, fmt.Errorf("unknown kind of change %d", s.Kind)
+		}
+		cc.Changes = append(cc.Changes, &pb.ConfChangeSingle{Type: changeTypes[s.Kind].Enum(), NodeId: new(uint64(id))})
+	}
+	if voters == 0 {
+		return nil, errors.New("no voter would be left")
+	}
+	cc.Context = appendMembers(binary.AppendUvarint([]byte{configVersion}, ch.Request), added)
+	return cc, nil
+}
+
+// leaderLeaves says whether the change takes this leader's vote, and who
+// should lead instead: the voter with the longest log.
+func (r *replica) leaderLeaves(c *Change) (to ReplicaID, leaves bool) {
+	leaving := map[ReplicaID]bool{}
+	for _, s := range c.Steps {
+		if s.Kind == Remove || s.Kind == Demote {
+			leaving[s.Member.Replica] = true
+		}
+	}
+	if !leaving[r.id] {
+		return 0, false
+	}
+	var best uint64
+	for id, p := range r.rn.Status().Progress {
+		if v := ReplicaID(id); !leaving[v] && !p.IsLearner && p.Match >= best && p.Match > 0 {
+			best, to = p.Match, v
+		}
+	}
+	return to, true
+}
+
+// applyConfChange makes a committed change effective and puts the new
+// configuration among the rows that are stored with the task.
+func (r *replica) applyConfChange(t *applyTask, e *pb.Entry) error {
+	var cc pb.ConfChangeV2
+	if e.GetType() != pb.EntryConfChangeV2 {
+		return fmt.Errorf("entry of type %v", e.GetType())
+	}
+	if err := proto.Unmarshal(e.GetData(), &cc); err != nil {
+		return err
+	}
+	next := r.conf.clone()
+	if len(cc.GetContext()) > 0 {
+		d := decoder{buf: cc.GetContext()}
+		v := d.byte()
+		request, added := d.uvarint(), d.members()
+		if v != configVersion || !d.done() {
+			return errors.New("malformed context of a configuration change")
+		}
+		next.request = request
+		for _, m := range added {
+			next.add(m)
+		}
+	}
+	next.conf = r.rn.ApplyConfChange(&cc)
+	before := next.members
+	next = next.clone()
+	next.keepMembers()
+	if r.role == raft.StateLeader {
+		for _, m := range before {
+			if !next.contains(m.Replica) && m.Replica != r.id {
+				r.tell(m.Replica, kindRemoved, uint64(m.Replica))
+			}
+		}
+	}
+	r.setConfig(next)
+	t.rows = []Row{{Key: rowConfig, Value: next.encode()}}
+	if r.change != nil && t.own != nil {
+		for _, b := range t.own {
+			if b == r.change.b {
+				r.change.applied = true
+			}
+		}
+	}
+	return nil
+}
+
+// changeApplied ends the wait for a change once its last configuration is in
+// force, or its entry was lost.
+func (r *replica) changeApplied() {
+	c := r.change
+	if c == nil {
+		return
+	}
+	select {
+	case <-c.b.done: // lost
+		r.change = nil
+		return
+	default:
+	}
+	if c.applied && !r.conf.joint() {
+		r.change = nil
+		c.b.finish(nil)
+		r.fortify()
+	}
+}
+
+// removedSelf says whether the applied configuration has no place for this
+// replica any more.
+func (r *replica) removedSelf() bool {
+	return len(r.conf.members) > 0 && r.id <= r.conf.highest && !r.conf.contains(r.id)
+}
+
+// A transferWait is a transfer of leadership under way.
+type transferWait struct {
+	to   ReplicaID
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// Transfer hands the leadership of g to another voter and returns when that
+// one leads. This node must lead the group. Its lease ends with the attempt,
+// for the rest of its term. Proposals meanwhile are refused. An error wraps
+// ErrRejected if leadership stayed, and ErrUnknown if that cannot be told.
+func (h *Host) Transfer(ctx context.Context, g GroupID, to ReplicaID) error {
+	r, err := h.replica(g)
+	if err != nil {
+		return err
+	}
+	t := &transferWait{to: to, done: make(chan struct{})}
+	h.run(r.w, func() { r.beginTransfer(t); r.touch() })
+	select {
+	case <-t.done:
+		return t.err
+	case <-ctx.Done():
+		return unknown(g, context.Cause(ctx))
+	}
+}
+
+func (t *transferWait) finish(err error) {
+	t.err = err
+	close(t.done)
+}
+
+func (r *replica) beginTransfer(t *transferWait) {
+	r.ready()
+	switch {
+	case r.gone:
+		t.finish(rejected(r.group, ErrNoReplica))
+	case r.role != raft.StateLeader:
+		t.finish(r.notLeader())
+	case t.to == r.id:
+		t.finish(nil)
+	case !r.conf.isVoter(t.to):
+		t.finish(rejected(r.group, fmt.Errorf("transfer to replica %d: expected a voter", t.to)))
+	case r.transfer != nil:
+		t.finish(rejected(r.group, errors.New("another transfer is under way")))
+	default:
+		r.wake()
+		r.transfer = t
+		r.rn.TransferLeader(uint64(t.to))
+	}
+}
+
+// checkTransfer ends the wait for a transfer that came to an end.
+func (r *replica) checkTransfer() {
+	t := r.transfer
+	if t == nil {
+		return
+	}
+	switch {
+	case r.role != raft.StateLeader && r.lead == t.to:
+		t.finish(nil)
+	case r.role != raft.StateLeader && r.lead != 0:
+		t.finish(r.notLeader())
+	case r.role == raft.StateLeader && r.rn.BasicStatus().LeadTransferee == 0:
+		t.finish(rejected(r.group, fmt.Errorf("transfer to replica %d timed out", t.to)))
+	default:
+		return
+	}
+	r.transfer = nil
+}
+
+// Campaign makes this node's replica of g ask for votes now instead of after
+// an election timeout: it spreads the first leaders of new groups. It does
+// nothing where a leader is known or a promise forbids it. It returns an error
+// that wraps ErrRejected if there is no such replica.
+func (h *Host) Campaign(g GroupID) error {
+	r, err := h.replica(g)
+	if err != nil {
+		return err
+	}
+	h.run(r.w, func() {
+		r.ready()
+		if !r.gone && r.lead == 0 && r.mayCampaign(r.now()) {
+			r.wake()
+			_ = r.rn.Campaign() // a learner's or one with an unapplied change is ignored
+		}
+		r.touch()
+	})
+	return nil
+}

@@ -1,0 +1,568 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/phantomdb/phantomdb/consensus/raftlog"
+	"github.com/phantomdb/phantomdb/consensus/transport"
+)
+
+// maxMessageBytes bounds the entries of one append message.
+const maxMessageBytes = 1 << 20
+
+// A replica is a member of a group on this node.
+type replica struct {
+	// Fixed.
+	host  *Host
+	shard *hostShard
+	w     *worker
+	group GroupID
+	id    ReplicaID
+	log   *raftlog.Group
+	sm    StateMachine
+
+	// What clients fill and the worker takes.
+	mu      sync.Mutex
+	queue   []*batch   // guarded by mu; the last one may still grow
+	spare   []byte     // guarded by mu; a buffer for the next batch
+	queued  bool       // guarded by mu; the worker knows of the queue
+	reads   *readRound // guarded by mu; the round that reads may still join
+	polled  bool       // guarded by mu; the worker knows of reads
+	stopErr error      // guarded by mu; why nothing is accepted any more
+
+	bytes   atomic.Int64          // commands waiting or under way
+	leading atomic.Bool           // what clients may assume
+	leader  atomic.Uint64         // ReplicaID of the leader, 0 if unknown
+	grant   atomic.Pointer[grant] // the lease, nil if there is none
+	applied atomic.Uint64
+	// published is conf, for anybody. A config is replaced, never changed.
+	published atomic.Pointer[config]
+
+	// Owned by the worker.
+	rn       *raft.RawNode
+	conf     *config
+	sessions *sessions // owned by whoever runs Apply
+	term     uint64
+	role     raft.StateType
+	lead     ReplicaID
+	hints    []Member // where replicas outside the configuration answer
+
+	dirty, gone, destroyed, awake, bucketed bool
+
+	own       []*batch // handed to Raft, not yet seen in a Ready
+	inflight  []*batch // appended, in the order of the log
+	unstable  int      // own batches not yet locally stable
+	leadReady bool     // an entry of the own term has been applied
+	leadTerm  uint64   // the last term in which this replica led
+
+	applying bool          // an applyTask is with the apply workers
+	backlog  []*pb.Message // MsgStorageApply that wait for it
+	install  *installing   // a snapshot is being installed
+	incoming Staged        // waits for Raft's word, within one input
+	view     View          // frozen for a snapshot, within one input
+	busy     int           // background users of the machine
+
+	read       readState
+	fort       fort
+	change     *changeWait
+	transfer   *transferWait
+	outgoing   int    // snapshots under way
+	pinned     uint64 // the lowest index they need, if outgoing > 0
+	flushing   bool
+	idleTicks  int
+	silent     int // ticks since the leader was heard
+	campaignIn int // ticks until this replica campaigns, 0: it does not
+	skipTicks  int
+}
+
+// storage is what Raft reads of a replica.
+type storage struct {
+	*raftlog.Group
+	r *replica
+}
+
+func (s storage) InitialState() (*pb.HardState, *pb.ConfState, error) {
+	hs := s.HardState()
+	if hs == nil {
+		hs = &pb.HardState{}
+	}
+	if applied := s.r.applied.Load(); applied > hs.GetCommit() {
+		// Raft panics on Applied > Commit; what was applied is committed.
+		hs = &pb.HardState{Term: new(hs.GetTerm()), Vote: new(hs.GetVote()), Commit: new(applied)}
+	}
+	return hs, s.r.conf.conf, nil
+}
+
+func (s storage) Snapshot() (*pb.Snapshot, error) { return s.r.snapshotMetadata() }
+
+// rowConfig is the key of the row that holds the configuration.
+var rowConfig = []byte("conf")
+
+func newReplica(h *Host, g GroupID, lg *raftlog.Group, sm StateMachine, state State) (*replica, error) {
+	w := h.pool.of(g)
+	r := &replica{host: h, w: w, shard: h.shards[w.id], group: g, id: lg.Replica(), log: lg, sm: sm}
+	state, err := r.begin(state)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.adopt(state); err != nil {
+		return nil, err
+	}
+	if err := r.reconcile(state); err != nil {
+		return nil, err
+	}
+	r.rn, err = raft.NewRawNode(&raft.Config{
+		ID:                        uint64(r.id),
+		ElectionTick:              h.opts.ElectionTicks,
+		HeartbeatTick:             h.opts.HeartbeatTicks,
+		Storage:                   storage{lg, r},
+		Applied:                   state.Index,
+		AsyncStorageWrites:        true,
+		MaxSizePerMsg:             maxMessageBytes,
+		MaxCommittedSizePerReady:  16 << 20,
+		MaxUncommittedEntriesSize: uint64(2 * h.opts.MaxGroupBytes),
+		MaxInflightMsgs:           256,
+		MaxInflightBytes:          h.opts.MaxInflightBytes,
+		CheckQuorum:               true,
+		PreVote:                   true,
+		ReadOnlyOption:            raft.ReadOnlySafe,
+		Logger:                    raftLogger{h},
+		DisableProposalForwarding: true,
+		StepDownOnRemoval:         true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("consensus: group %d: %w", g, err)
+	}
+	r.term = r.rn.BasicStatus().GetTerm()
+	return r, nil
+}
+
+// begin gives a machine that holds nothing the configuration with which the
+// group was created. The log kept it, so that creating a replica costs no
+// flush of its machine.
+func (r *replica) begin(state State) (State, error) {
+	first, err := r.log.FirstIndex()
+	if err != nil {
+		return state, err
+	}
+	if state.Index >= initialIndex || first != initialIndex+1 {
+		return state, nil
+	}
+	b := &Batch{Index: initialIndex, Term: initialTerm, Rows: []Row{{Key: rowConfig, Value: r.log.Meta()}}}
+	if err := r.sm.Apply(b, nil); err != nil {
+		return state, fmt.Errorf("consensus: group %d: first batch: %w", r.group, err)
+	}
+	return State{Index: b.Index, Term: b.Term, Rows: b.Rows}, nil
+}
+
+// adopt takes the Host's rows out of a machine's state, at open and after a
+// snapshot.
+func (r *replica) adopt(state State) error {
+	conf, ses := &config{conf: &pb.ConfState{}}, newSessions(r.host.opts.MaxSessions)
+	for _, row := range state.Rows {
+		var err error
+		if string(row.Key) == string(rowConfig) {
+			conf, err = decodeConfig(row.Value)
+		} else {
+			err = ses.load(row)
+		}
+		if err != nil {
+			return fmt.Errorf("consensus: group %d: row %q at index %d: %w", r.group, row.Key, state.Index, err)
+		}
+	}
+	r.sessions = ses
+	r.setConfig(conf)
+	r.applied.Store(state.Index)
+	return nil
+}
+
+// setConfig puts a configuration in force.
+func (r *replica) setConfig(c *config) {
+	r.conf = c
+	r.published.Store(c)
+	for _, m := range c.members {
+		if m.Node != r.host.opts.Node {
+			r.host.peers.get(m.Node)
+		}
+	}
+}
+
+// reconcile compares machine and log at open. A machine ahead of its log was
+// interrupted between the two steps of installing a snapshot, and the log's
+// reset is finished; a log that begins behind the machine has lost entries.
+func (r *replica) reconcile(state State) error {
+	first, err := r.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := r.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	if state.Index+1 < first {
+		return fmt.Errorf("consensus: group %d: machine is at index %d but the log begins at %d: entries between them are lost",
+			r.group, state.Index, first)
+	}
+	if state.Index == 0 {
+		return nil
+	}
+	if state.Index <= last {
+		if term, err := r.log.Term(state.Index); err != nil {
+			return err
+		} else if term == state.Term {
+			return nil
+		}
+	}
+	hs := r.log.HardState()
+	term, vote := hs.GetTerm(), hs.GetVote()
+	if state.Term > term {
+		term, vote = state.Term, 0
+	}
+	done := make(waitWritten, 1)
+	r.log.Reset(&pb.HardState{Term: &term, Vote: &vote, Commit: new(state.Index)}, state.Index, state.Term, done)
+	return r.host.await(done)
+}
+
+// touch marks the replica for draining in this pass.
+func (r *replica) touch() {
+	if !r.dirty && !r.gone {
+		r.dirty = true
+		r.w.dirty = append(r.w.dirty, r)
+	}
+}
+
+// drain moves the replica on as far as it goes without waiting.
+func (r *replica) drain() {
+	if r.gone || r.host.dead.Load() {
+		return
+	}
+	r.ready()
+	if r.gone {
+		return
+	}
+	r.pack()
+	r.startRead()
+	r.ready()
+}
+
+func (r *replica) ready() {
+	for !r.gone && r.rn.HasReady() {
+		rd := r.rn.Ready()
+		if rd.HardState != nil {
+			r.term = rd.GetTerm()
+		}
+		if rd.SoftState != nil {
+			r.roleChanged(rd.SoftState)
+		}
+		for _, rs := range rd.ReadStates {
+			r.readConfirmed(rs)
+		}
+		for _, m := range rd.Messages {
+			switch m.GetType() {
+			case pb.MsgStorageAppend:
+				r.append(m)
+			case pb.MsgStorageApply:
+				r.apply(m)
+			default:
+				r.send(m)
+			}
+		}
+	}
+}
+
+// roleChanged follows Raft's role and leader.
+func (r *replica) roleChanged(s *raft.SoftState) {
+	r.lead = ReplicaID(s.Lead)
+	r.leader.Store(s.Lead)
+	was := r.role
+	r.role = s.RaftState
+	if was == raft.StateLeader && r.role != raft.StateLeader {
+		r.stepDown()
+	}
+	switch r.role {
+	case raft.StateLeader:
+		if was != raft.StateLeader {
+			r.leadReady, r.unstable, r.leadTerm = false, 0, r.term
+			r.leading.Store(true)
+			r.event(EventLeader)
+			r.host.stats.elections.Add(1)
+		}
+	case raft.StateCandidate, raft.StatePreCandidate:
+		if was == raft.StateFollower {
+			r.event(EventCampaign)
+		}
+	}
+	r.checkTransfer()
+}
+
+// stepDown drops what only a leader has. Batches under way keep waiting: what
+// is applied at their index tells how they ended.
+func (r *replica) stepDown() {
+	r.grant.Store(nil)
+	r.leading.Store(false)
+	r.leadReady, r.unstable = false, 0
+	r.releaseFollowers()
+	r.event(EventStepDown)
+}
+
+func (r *replica) event(k EventKind) {
+	if f := r.host.opts.Events; f != nil {
+		f(Event{Kind: k, Group: r.group, Replica: r.id, Node: r.host.opts.Node, Term: r.term})
+	}
+}
+
+// node finds where a replica lives; one outside the configuration is where it
+// last spoke from.
+func (r *replica) node(id ReplicaID) NodeID {
+	if n := r.conf.node(id); n != 0 {
+		return n
+	}
+	for _, m := range r.hints {
+		if m.Replica == id {
+			return m.Node
+		}
+	}
+	return 0
+}
+
+const maxHints = 8
+
+func (r *replica) hint(id ReplicaID, node NodeID) {
+	if id == 0 || r.node(id) == node || r.conf.node(id) != 0 {
+		return
+	}
+	if len(r.hints) == maxHints {
+		r.hints = append(r.hints[:0], r.hints[1:]...)
+	}
+	r.hints = append(r.hints, Member{id, node})
+}
+
+// send puts a Raft message on its way.
+func (r *replica) send(m *pb.Message) {
+	switch m.GetType() {
+	case pb.MsgSnap:
+		r.sendSnapshot(m)
+		return
+	case pb.MsgTimeoutNow:
+		r.endLease() // before anybody is told to campaign
+	}
+	to := ReplicaID(m.GetTo())
+	class := transport.Control
+	if t := m.GetType(); t == pb.MsgApp || t == pb.MsgAppResp {
+		class = transport.Data
+	}
+	r.shard.send(r.node(to), class, transport.Message{Group: r.group, From: r.id, To: to, Kind: kindRaft, Raft: m})
+}
+
+// appendDone is a write under way to the log and what waits for it.
+type appendDone struct {
+	r         *replica
+	responses []*pb.Message
+	term      uint64 // of the leader whose own batches the write holds
+	own       int
+	err       error
+}
+
+// Written is called by the log.
+func (d *appendDone) Written(err error) {
+	d.err = err
+	d.r.w.post(input{kind: inputAppended, h: d.r.host, r: d.r, msg: d})
+}
+
+// append writes what Raft wants stable.
+func (r *replica) append(m *pb.Message) {
+	if m.Snapshot != nil && !raft.IsEmptySnap(m.Snapshot) {
+		r.installSnapshot(m)
+		return
+	}
+	if r.install != nil {
+		r.install.behind = append(r.install.behind, m)
+		return
+	}
+	var hs *pb.HardState
+	if m.Term != nil {
+		hs = &pb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+	}
+	r.shard.wrote()
+	own := r.place(m.GetEntries())
+	if len(m.GetResponses()) == 0 {
+		r.log.Append(hs, m.GetEntries(), nil)
+		return
+	}
+	r.log.Append(hs, m.GetEntries(), &appendDone{r: r, responses: m.GetResponses(), term: r.term, own: own})
+}
+
+// appended delivers the responses of a write that is stable.
+func (r *replica) appended(d *appendDone) {
+	if d.err != nil {
+		r.host.fail(fmt.Errorf("consensus: group %d: log: %w", r.group, d.err))
+		return
+	}
+	if r.role == raft.StateLeader && d.term == r.term {
+		r.unstable -= d.own
+	}
+	r.respond(d.responses)
+}
+
+func (r *replica) respond(responses []*pb.Message) {
+	for _, m := range responses {
+		if m.GetTo() == uint64(r.id) {
+			_ = r.rn.Step(m) // a local response that came too late is ignored
+		} else {
+			r.send(m)
+		}
+	}
+}
+
+// step hands a message from the wire to Raft.
+func (r *replica) step(in *input) {
+	m := in.msg.(*pb.Message)
+	from := ReplicaID(m.GetFrom())
+	r.hint(from, NodeID(in.n))
+	switch m.GetType() {
+	case pb.MsgVote, pb.MsgPreVote:
+		if r.expelled(from, NodeID(in.n)) || r.mustNotVote(m) {
+			return
+		}
+	case pb.MsgApp, pb.MsgHeartbeat, pb.MsgSnap:
+		r.silent = 0
+	}
+	if !r.quietResponse(m) {
+		r.wakeFor(from)
+	}
+	if err := r.rn.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
+		r.host.stats.refused.Add(1)
+	}
+}
+
+// destroy removes the replica; the log's tombstone tells done.
+func (r *replica) destroy(done raftlog.Completion) {
+	if r.gone {
+		done.Written(rejected(r.group, ErrNoReplica))
+		return
+	}
+	r.host.leaving.Store(r.group, struct{}{})
+	r.shard.remove(r)
+	r.abandon(ErrClosed)
+	r.log.Destroy(done)
+	r.shard.wrote()
+	r.destroyed = true
+	if r.busy == 0 {
+		r.destroyMachine()
+	}
+}
+
+// hold keeps the machine open for a background user, from any goroutine but
+// the worker's own; letGo ends that.
+func (r *replica) hold() bool {
+	ok := false
+	c := &call{done: make(chan struct{}), fn: func() {
+		if ok = !r.gone; ok {
+			r.busy++
+		}
+	}}
+	r.w.post(input{kind: inputCall, h: r.host, msg: c})
+	select {
+	case <-c.done:
+		return ok
+	case <-r.host.ctx.Done():
+		return false
+	}
+}
+
+func (r *replica) letGo() {
+	r.busy--
+	if r.destroyed && r.busy == 0 {
+		r.destroyMachine()
+	}
+}
+
+// later runs fn on the worker, even when the replica is gone by then.
+func (r *replica) later(fn func()) {
+	r.w.post(input{kind: inputCall, h: r.host, msg: &call{fn: fn, done: make(chan struct{})}})
+}
+
+// destroyMachine removes the machine, in the background unless the host
+// stops: the worker must not wait for a disk.
+func (r *replica) destroyMachine() {
+	destroy := func() {
+		if err := r.sm.Destroy(); err != nil {
+			// The tombstone stands; Create removes what is left.
+			r.host.logger.Error("consensus: destroy machine", "group", uint64(r.group), "err", err)
+		}
+		r.host.leaving.Delete(r.group)
+	}
+	if r.host.stopping.Load() || r.host.opts.Manual {
+		destroy()
+		return
+	}
+	r.host.wg.Go(destroy)
+}
+
+// close releases the replica for a stop of the host.
+func (r *replica) close() error {
+	r.gone = true
+	r.abandon(ErrClosed)
+	return r.sm.Close()
+}
+
+// abandon ends everything that clients wait for: what never reached Raft is
+// rejected, all else is unknown. Safe from any goroutine for the client side;
+// the worker's side is ended by the worker or after it has stopped.
+func (r *replica) abandon(why error) {
+	r.mu.Lock()
+	r.stopErr = why
+	queue, reads := r.queue, r.reads
+	r.queue, r.reads = nil, nil
+	r.mu.Unlock()
+	for _, b := range queue {
+		r.finish(b, rejected(r.group, why))
+	}
+	if reads != nil {
+		reads.finish(rejected(r.group, why))
+	}
+	r.grant.Store(nil)
+	r.leading.Store(false)
+	h := r.host
+	fn := func() { r.abandonWorker(why) }
+	if r.gone || h.pool.opts.Manual {
+		fn() // on the worker
+		return
+	}
+	r.later(fn)
+}
+
+func (r *replica) abandonWorker(why error) {
+	for _, list := range [][]*batch{r.own, r.inflight} {
+		for _, b := range list {
+			r.finish(b, unknown(r.group, why))
+		}
+	}
+	r.own, r.inflight = nil, nil
+	if r.read.round != nil {
+		r.read.round.finish(rejected(r.group, why))
+		r.read.round = nil
+	}
+	for _, round := range r.read.waiting {
+		round.finish(rejected(r.group, why))
+	}
+	r.read.waiting = nil
+	if r.change != nil && r.change.applied {
+		r.change.b.finish(unknown(r.group, why))
+	}
+	r.change = nil
+	if r.transfer != nil {
+		r.transfer.finish(unknown(r.group, why))
+		r.transfer = nil
+	}
+}
+
+// now is the host's monotonic time.
+func (r *replica) now() time.Duration { return r.host.opts.Clock.Mono() }

@@ -1,0 +1,206 @@
+package consensus
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/phantomdb/phantomdb/consensus/transport"
+)
+
+// tickBuckets is the number of slices into which a tick is cut, so that the
+// groups of a node do not all tick at once.
+const tickBuckets = 8
+
+// maxInboxBytes bounds the entries from other nodes that wait for one worker,
+// per host, and those that wait for the disk. Beyond it appends are dropped,
+// and Raft sends them again.
+const maxInboxBytes = 128 << 20
+
+// A hostShard is the part of a host that one worker owns.
+type hostShard struct {
+	host  *Host
+	w     *worker
+	inbox atomic.Int64 // bytes admitted and not yet stepped
+
+	// Owned by the worker.
+	replicas map[GroupID]*replica
+	out      []outbox
+	used     bool // in worker.hosts
+	log      bool // the log has something to flush
+	buckets  [tickBuckets][]*replica
+	active   [tickBuckets]atomic.Int32 // len of the bucket, for the ticker
+}
+
+// An outbox gathers what one pass sends to one node.
+type outbox struct {
+	to    NodeID
+	class transport.Class
+	msgs  []transport.Message
+}
+
+func newHostShard(h *Host, w *worker) *hostShard {
+	return &hostShard{host: h, w: w, replicas: map[GroupID]*replica{}}
+}
+
+func (s *hostShard) admit(bytes int64) bool {
+	if s.inbox.Add(bytes) > maxInboxBytes || s.host.log.Disk().Buffered() > maxInboxBytes {
+		s.inbox.Add(-bytes)
+		s.host.stats.dropped.Add(1)
+		return false
+	}
+	return true
+}
+
+// add takes over a new replica.
+func (s *hostShard) add(r *replica) {
+	s.replicas[r.group] = r
+	r.awake = false
+	r.wake()
+	r.touch()
+}
+
+// remove forgets a replica.
+func (s *hostShard) remove(r *replica) {
+	delete(s.replicas, r.group)
+	r.gone = true
+	s.host.replicas.CompareAndDelete(r.group, r)
+}
+
+// send queues m for the end of the pass.
+func (s *hostShard) send(to NodeID, class transport.Class, m transport.Message) {
+	if to == 0 {
+		return
+	}
+	s.w.use(s)
+	for i := range s.out {
+		if o := &s.out[i]; o.to == to && o.class == class {
+			o.msgs = append(o.msgs, m)
+			return
+		}
+	}
+	s.out = append(s.out, outbox{to: to, class: class, msgs: []transport.Message{m}})
+}
+
+// wrote notes that the pass appended to the log.
+func (s *hostShard) wrote() {
+	s.log = true
+	s.w.use(s)
+}
+
+// flush ends a pass: messages leave first, then the log is flushed if nobody
+// else does it.
+func (s *hostShard) flush() {
+	s.used = false
+	if s.host.dead.Load() {
+		return
+	}
+	for i := range s.out {
+		o := &s.out[i]
+		if len(o.msgs) == 0 {
+			continue
+		}
+		s.host.net.Send(o.to, o.class, o.msgs)
+		clear(o.msgs)
+		o.msgs = o.msgs[:0]
+	}
+	if s.log && s.host.log.Disk().Inline() {
+		if err := s.host.log.Disk().Flush(); err != nil {
+			s.host.fail(err)
+		}
+	}
+	s.log = false
+}
+
+// close closes every replica.
+func (s *hostShard) close() error {
+	var err error
+	for _, r := range s.replicas {
+		err = errors.Join(err, r.close())
+	}
+	s.out = nil
+	return err
+}
+
+// tick ticks the active replicas of one bucket.
+func (s *hostShard) tick(bucket int) {
+	now := s.host.opts.Clock.Mono()
+	b := s.buckets[bucket]
+	kept := b[:0]
+	for _, r := range b {
+		if r.gone || !r.awake {
+			r.bucketed = false
+			continue
+		}
+		r.tick(now)
+		r.touch()
+		kept = append(kept, r)
+	}
+	clear(b[len(kept):])
+	s.buckets[bucket] = kept
+	s.active[bucket].Store(int32(len(kept)))
+}
+
+// enlist puts an awake replica into its bucket.
+func (s *hostShard) enlist(r *replica) {
+	if r.bucketed {
+		return
+	}
+	r.bucketed = true
+	b := int(uint64(r.group) * 0x9E3779B97F4A7C15 >> 61)
+	s.buckets[b] = append(s.buckets[b], r)
+	s.active[b].Store(int32(len(s.buckets[b])))
+}
+
+// tickLoop drives the host's ticks and frames. Nothing is posted where no
+// replica is awake.
+func (h *Host) tickLoop() {
+	t := time.NewTicker(max(h.opts.TickInterval/tickBuckets, time.Microsecond))
+	defer t.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-t.C:
+			h.tickBucket(n)
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+func (h *Host) tickBucket(n int) {
+	bucket := n % tickBuckets
+	for i, s := range h.shards {
+		if s.active[bucket].Load() > 0 {
+			h.pool.workers[i].post(input{kind: inputTick, h: h, n: bucket})
+		}
+	}
+	if bucket != 0 {
+		return
+	}
+	tick := n / tickBuckets
+	h.peers.tick(tick)
+	if tick%relieveTicks == 0 {
+		h.relieve()
+	}
+}
+
+// relieveTicks is how often the size of the store's log is looked at.
+const relieveTicks = 20
+
+// relieve has the longest logs cut while the store's log is beyond its bound.
+func (h *Host) relieve() {
+	over := int64(h.log.Disk().Stats().LiveBytes) - h.opts.MaxStoreLogBytes
+	if over <= 0 {
+		return
+	}
+	for _, w := range h.pool.workers {
+		w.post(input{kind: inputRelieve, h: h, n: int(over)})
+	}
+}
+
+// Tick advances a host with Options.Manual by one tick.
+func (h *Host) Tick() {
+	for range tickBuckets {
+		h.tickBucket(int(h.stats.ticks.Add(1) - 1))
+	}
+}

@@ -1,0 +1,332 @@
+package consensus
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// A snapshot travels in a stream of its own:
+//
+//	group u64 | length u32 | Raft's MsgSnap, metadata only | what View.WriteTo writes
+//
+// and the receiver answers with one byte, 0 for staged. Raft sees the MsgSnap
+// only after that, so a snapshot that breaks on the way changes nothing.
+const snapshotService = "consensus/snapshot"
+
+// maxSnapshotHeader bounds the encoded MsgSnap.
+const maxSnapshotHeader = 1 << 20
+
+// A snapshotter bounds the snapshots under way.
+type snapshotter struct {
+	h    *Host
+	send chan struct{}
+	recv chan struct{}
+}
+
+func newSnapshotter(h *Host) *snapshotter {
+	return &snapshotter{
+		h:    h,
+		send: make(chan struct{}, h.opts.MaxSnapshots),
+		recv: make(chan struct{}, h.opts.MaxSnapshots),
+	}
+}
+
+func tryAcquire(sem chan struct{}) bool {
+	select {
+	case sem <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// snapshotMetadata freezes the machine for a follower that the log cannot
+// repair. Raft asks for it on the worker, and sends a MsgSnap at once.
+func (r *replica) snapshotMetadata() (*pb.Snapshot, error) {
+	if r.applying || r.install != nil || r.outgoing > 0 || r.host.stopping.Load() || !tryAcquire(r.host.snaps.send) {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	view, err := r.sm.View()
+	if err != nil {
+		<-r.host.snaps.send
+		r.host.logger.Error("consensus: freeze machine", "group", uint64(r.group), "err", err)
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	state := view.State()
+	r.outgoing, r.pinned, r.view = 1, state.Index, view
+	return &pb.Snapshot{Metadata: &pb.SnapshotMetadata{
+		ConfState: r.conf.conf, Index: new(state.Index), Term: new(state.Term),
+	}}, nil
+}
+
+// sendSnapshot streams the frozen view in the background.
+func (r *replica) sendSnapshot(m *pb.Message) {
+	h, view, node := r.host, r.view, r.node(ReplicaID(m.GetTo()))
+	r.view = nil
+	if view == nil {
+		panic(fmt.Sprintf("consensus: group %d: snapshot message without a view", r.group))
+	}
+	h.stats.snapshotsSent.Add(1)
+	h.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(h.ctx, h.opts.SnapshotTimeout)
+		err := h.snaps.stream(ctx, node, r.group, m, view)
+		cancel()
+		err = errors.Join(err, view.Close())
+		<-h.snaps.send
+		r.later(func() { r.snapshotSent(m.GetTo(), node, err) })
+	})
+}
+
+func (r *replica) snapshotSent(to uint64, node NodeID, err error) {
+	r.outgoing = 0
+	if r.gone {
+		return
+	}
+	status := raft.SnapshotFinish
+	if err != nil {
+		status = raft.SnapshotFailure
+		r.host.logger.Warn("consensus: send snapshot", "group", uint64(r.group), "to", uint64(node), "err", err)
+	}
+	r.rn.ReportSnapshot(to, status)
+	r.touch()
+}
+
+// stream sends one snapshot and waits until it is staged.
+func (s *snapshotter) stream(ctx context.Context, to NodeID, g GroupID, m *pb.Message, view View) (err error) {
+	head, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	conn, err := s.h.net.Stream(ctx, to, snapshotService)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	b := binary.LittleEndian.AppendUint64(nil, uint64(g))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(head)))
+	if _, err := conn.Write(append(b, head...)); err != nil {
+		return err
+	}
+	n, err := view.WriteTo(s.limit(ctx, conn))
+	s.h.stats.snapshotBytes.Add(uint64(n))
+	if err != nil {
+		return err
+	}
+	var answer [1]byte
+	if _, err := io.ReadFull(conn, answer[:]); err != nil {
+		return err
+	}
+	if answer[0] != 0 {
+		return fmt.Errorf("node %d did not stage the snapshot", to)
+	}
+	return nil
+}
+
+// limit paces what is written to w.
+func (s *snapshotter) limit(ctx context.Context, w io.Writer) io.Writer {
+	if s.h.opts.SnapshotBytesPerSecond == 0 {
+		return w
+	}
+	return &pacedWriter{ctx: ctx, w: w, perSecond: s.h.opts.SnapshotBytesPerSecond, start: time.Now()}
+}
+
+// A pacedWriter keeps the mean rate since its start below perSecond.
+type pacedWriter struct {
+	ctx       context.Context
+	w         io.Writer
+	perSecond int64
+	start     time.Time
+	written   int64
+}
+
+func (p *pacedWriter) Write(b []byte) (int, error) {
+	due := time.Duration(float64(p.written) / float64(p.perSecond) * float64(time.Second))
+	if wait := due - time.Since(p.start); wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-p.ctx.Done():
+			return 0, p.ctx.Err()
+		}
+	}
+	n, err := p.w.Write(b)
+	p.written += int64(n)
+	return n, err
+}
+
+// receive stages a snapshot that another node streams.
+func (s *snapshotter) receive(ctx context.Context, from NodeID, conn io.ReadWriteCloser) {
+	defer func() { _ = conn.Close() }()
+	if !tryAcquire(s.recv) {
+		_, _ = conn.Write([]byte{1})
+		return
+	}
+	defer func() { <-s.recv }()
+	if err := s.stage(from, conn); err != nil {
+		s.h.logger.Warn("consensus: receive snapshot", "from", uint64(from), "err", err)
+		_, _ = conn.Write([]byte{1})
+	}
+}
+
+func (s *snapshotter) stage(from NodeID, conn io.ReadWriteCloser) error {
+	g, m, err := readSnapshotHeader(conn)
+	if err != nil {
+		return err
+	}
+	r, err := s.h.replica(g)
+	if err != nil {
+		return err
+	}
+	if r.id != ReplicaID(m.GetTo()) {
+		return fmt.Errorf("group %d: for replica %d, this node has %d", g, m.GetTo(), r.id)
+	}
+	if !r.hold() {
+		return rejected(g, ErrClosed)
+	}
+	staged, err := r.sm.Stage(conn)
+	if err == nil {
+		meta := m.GetSnapshot().GetMetadata()
+		if at := staged.State(); at.Index != meta.GetIndex() || at.Term != meta.GetTerm() {
+			err = errors.Join(fmt.Errorf("group %d: snapshot of index %d term %d announced as %d, %d",
+				g, at.Index, at.Term, meta.GetIndex(), meta.GetTerm()), staged.Discard())
+			staged = nil
+		}
+	}
+	if err == nil {
+		s.h.stats.snapshotsReceived.Add(1)
+	}
+	r.later(func() {
+		r.letGo()
+		if staged != nil {
+			r.received(m, from, staged)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte{0})
+	return err
+}
+
+func readSnapshotHeader(r io.Reader) (GroupID, *pb.Message, error) {
+	var head [12]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, fmt.Errorf("snapshot header: %w", err)
+	}
+	n := binary.LittleEndian.Uint32(head[8:])
+	if n > maxSnapshotHeader {
+		return 0, nil, fmt.Errorf("snapshot header of %d bytes, expected at most %d", n, maxSnapshotHeader)
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return 0, nil, fmt.Errorf("snapshot header: %w", err)
+	}
+	m := &pb.Message{}
+	if err := proto.Unmarshal(b, m); err != nil {
+		return 0, nil, fmt.Errorf("snapshot header: %w", err)
+	}
+	if m.GetType() != pb.MsgSnap || m.GetSnapshot().GetMetadata().GetIndex() == 0 {
+		return 0, nil, fmt.Errorf("snapshot header holds a %v at index %d", m.GetType(), m.GetSnapshot().GetMetadata().GetIndex())
+	}
+	return GroupID(binary.LittleEndian.Uint64(head[:8])), m, nil
+}
+
+// received asks Raft whether it wants a staged snapshot.
+func (r *replica) received(m *pb.Message, from NodeID, staged Staged) {
+	if r.gone || r.install != nil {
+		r.discard(staged)
+		return
+	}
+	r.hint(ReplicaID(m.GetFrom()), from)
+	r.silent = 0
+	r.wakeFor(ReplicaID(m.GetFrom()))
+	r.incoming = staged
+	_ = r.rn.Step(m)
+	r.ready()
+	if r.incoming != nil { // Raft has more than the snapshot
+		r.discard(r.incoming)
+		r.incoming = nil
+	}
+	r.touch()
+}
+
+func (r *replica) discard(s Staged) {
+	if err := s.Discard(); err != nil {
+		r.host.logger.Warn("consensus: discard snapshot", "group", uint64(r.group), "err", err)
+	}
+}
+
+// An installing is a snapshot that Raft has accepted and that replaces the
+// machine's contents.
+type installing struct {
+	msg    *pb.Message
+	staged Staged
+	behind []*pb.Message // appends that follow it in the log
+}
+
+// installSnapshot installs the staged snapshot in the background, in the order
+// that a crash at any point can be recovered from: first the machine, synced,
+// then the log's reset, synced, then the responses.
+func (r *replica) installSnapshot(m *pb.Message) {
+	staged := r.incoming
+	r.incoming = nil
+	if staged == nil || staged.State().Index != m.GetSnapshot().GetMetadata().GetIndex() {
+		panic(fmt.Sprintf("consensus: group %d: Raft restores index %d, which is not staged", r.group, m.GetSnapshot().GetMetadata().GetIndex()))
+	}
+	r.install = &installing{msg: m, staged: staged}
+	if !r.flushing && !r.applying {
+		r.runInstall()
+	} // else flushed or appliedAsync does
+}
+
+func (r *replica) runInstall() {
+	if r.host.stopping.Load() {
+		return // the node stops: the log still has what it had
+	}
+	r.busy++
+	staged := r.install.staged
+	r.host.wg.Go(func() {
+		err := staged.Install(r.host.ctx)
+		r.later(func() { r.letGo(); r.installed(err) })
+	})
+}
+
+func (r *replica) installed(err error) {
+	in := r.install
+	if r.gone || r.host.dead.Load() {
+		return
+	}
+	state := in.staged.State()
+	if err == nil {
+		err = r.adopt(state)
+	}
+	if err != nil {
+		r.host.fail(fmt.Errorf("consensus: group %d: install snapshot at index %d: %w", r.group, state.Index, err))
+		return
+	}
+	old := r.log.HardState()
+	hs := &pb.HardState{Term: new(old.GetTerm()), Vote: new(old.GetVote()), Commit: new(max(old.GetCommit(), state.Index))}
+	if in.msg.Term != nil {
+		hs = &pb.HardState{Term: in.msg.Term, Vote: in.msg.Vote, Commit: new(max(in.msg.GetCommit(), state.Index))}
+	}
+	r.settleSnapshot(state.Index, state.Term)
+	r.shard.wrote()
+	r.log.Reset(hs, state.Index, state.Term, &appendDone{r: r, responses: in.msg.GetResponses(), term: r.term})
+	r.install = nil
+	for _, m := range in.behind {
+		r.append(m)
+	}
+	r.releaseReads()
+	r.touch()
+}

@@ -1,0 +1,140 @@
+package consensus
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"go.etcd.io/raft/v3"
+)
+
+// hostStats counts what a host does.
+type hostStats struct {
+	applied, elections, dropped, refused, overloads, truncations atomic.Uint64
+	snapshotsSent, snapshotsReceived, snapshotBytes, ticks       atomic.Uint64
+	fatal                                                        atomic.Pointer[error]
+}
+
+// Stats counts what a host did since its start.
+type Stats struct {
+	Applied           uint64 // commands applied here
+	Elections         uint64 // times a replica here became leader
+	Dropped           uint64 // messages dropped because a worker's inbox was full
+	Refused           uint64 // messages that were malformed or of unknown kind
+	Overloads         uint64 // proposals refused by a quota
+	Truncations       uint64
+	SnapshotsSent     uint64
+	SnapshotsReceived uint64
+	SnapshotBytes     uint64 // sent
+	PendingBytes      int64  // commands waiting or under way now
+}
+
+// Stats returns the host's counters.
+func (h *Host) Stats() Stats {
+	s := &h.stats
+	return Stats{
+		Applied: s.applied.Load(), Elections: s.elections.Load(), Dropped: s.dropped.Load(),
+		Refused: s.refused.Load(), Overloads: s.overloads.Load(), Truncations: s.truncations.Load(),
+		SnapshotsSent: s.snapshotsSent.Load(), SnapshotsReceived: s.snapshotsReceived.Load(),
+		SnapshotBytes: s.snapshotBytes.Load(), PendingBytes: h.bytes.Load(),
+	}
+}
+
+// Status is the state of one replica.
+type Status struct {
+	Group   GroupID
+	Replica ReplicaID
+	Role    string // follower, candidate, leader, precandidate
+	Term    uint64
+	Leader  ReplicaID // 0: unknown
+	Commit  uint64
+	Applied uint64
+	First   uint64 // of the log
+	Last    uint64
+	Durable uint64 // of the machine
+	// LogBytes is the size of the live log.
+	LogBytes int64
+	Asleep   bool // the group is quiesced
+	Voters   []Member
+	Learners []Member
+	Joint    bool
+	// Match is how far each member's log is known to agree, on the leader.
+	Match map[ReplicaID]uint64
+}
+
+func (s Status) String() string {
+	return fmt.Sprintf("group %d replica %d %s term=%d leader=%d commit=%d applied=%d log=[%d,%d]",
+		s.Group, s.Replica, s.Role, s.Term, s.Leader, s.Commit, s.Applied, s.First, s.Last)
+}
+
+var roleNames = map[raft.StateType]string{
+	raft.StateFollower: "follower", raft.StateCandidate: "candidate",
+	raft.StateLeader: "leader", raft.StatePreCandidate: "precandidate",
+}
+
+// Status returns the state of this node's replica of g.
+func (h *Host) Status(g GroupID) (Status, error) {
+	r, err := h.replica(g)
+	if err != nil {
+		return Status{}, err
+	}
+	var s Status
+	err = rejected(g, ErrClosed)
+	h.run(r.w, func() {
+		if !r.gone {
+			s, err = r.status(), nil
+		}
+	})
+	return s, err
+}
+
+func (r *replica) status() Status {
+	b := r.rn.Status()
+	s := Status{
+		Group: r.group, Replica: r.id, Role: roleNames[b.RaftState], Term: b.GetTerm(), Leader: ReplicaID(b.Lead),
+		Commit: b.GetCommit(), Applied: r.applied.Load(), Durable: r.sm.Durable(), LogBytes: r.log.Bytes(),
+		Asleep: !r.awake, Joint: r.conf.joint(),
+	}
+	s.First, _ = r.log.FirstIndex()
+	s.Last, _ = r.log.LastIndex()
+	for _, m := range r.conf.members {
+		if slices.Contains(r.conf.conf.GetVoters(), uint64(m.Replica)) {
+			s.Voters = append(s.Voters, m)
+		} else {
+			s.Learners = append(s.Learners, m)
+		}
+	}
+	if len(b.Progress) > 0 {
+		s.Match = map[ReplicaID]uint64{}
+		for id, p := range b.Progress {
+			s.Match[ReplicaID(id)] = p.Match
+		}
+	}
+	return s
+}
+
+// Leader returns the leader of g and its node as far as this node knows; zeros
+// if it knows none.
+func (h *Host) Leader(g GroupID) Member {
+	v, ok := h.replicas.Load(g)
+	if !ok {
+		return Member{}
+	}
+	r := v.(*replica)
+	id := ReplicaID(r.leader.Load())
+	if id == 0 {
+		return Member{}
+	}
+	return Member{Replica: id, Node: r.published.Load().node(id)}
+}
+
+// Groups returns the groups that have a replica on this node, in order.
+func (h *Host) Groups() []GroupID {
+	var list []GroupID
+	h.replicas.Range(func(k, _ any) bool {
+		list = append(list, k.(GroupID))
+		return true
+	})
+	slices.Sort(list)
+	return list
+}
