@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -239,7 +240,7 @@ func (a *applyBatch) addOnce(c *decodedCommand, index uint64, own *batch, pos in
 	p := place{own: own, pos: pos, command: -1, session: c.session, sequence: c.sequence, index: index}
 	switch {
 	case err != nil:
-		if err == ErrNoSession {
+		if errors.Is(err, ErrNoSession) {
 			err = rejected(a.task.r.group, fmt.Errorf("session %d: %w", c.session, err))
 		}
 		own.refuse(pos, err)

@@ -119,8 +119,8 @@ func (c *cluster) counters() harness.Counters {
 		}
 		s := d.Stats()
 		if c.s.disk == "sync" || c.s.disk == "shared" {
-			t.Fsyncs += int64(s.Syncs)
-			t.DiskBytes += int64(s.Bytes)
+			t.Fsyncs += s.Syncs
+			t.DiskBytes += s.Bytes
 		}
 	}
 	for i, h := range c.hosts {

@@ -162,17 +162,6 @@ func (w *worker) post(in input) {
 	}
 }
 
-// postAll adds inputs under one lock.
-func (w *worker) postAll(ins []input) {
-	w.mu.Lock()
-	first := len(w.inbox) == 0
-	w.inbox = append(w.inbox, ins...)
-	w.mu.Unlock()
-	if first {
-		w.poke()
-	}
-}
-
 func (w *worker) poke() {
 	select {
 	case w.wake <- struct{}{}:

@@ -189,7 +189,7 @@ const relieveTicks = 20
 
 // relieve has the longest logs cut while the store's log is beyond its bound.
 func (h *Host) relieve() {
-	over := int64(h.log.Disk().Stats().LiveBytes) - h.opts.MaxStoreLogBytes
+	over := h.log.Disk().Stats().LiveBytes - h.opts.MaxStoreLogBytes
 	if over <= 0 {
 		return
 	}
