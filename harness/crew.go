@@ -255,10 +255,12 @@ func (c *crew) loop(b *testing.B, count int, length time.Duration) {
 // otherwise from the rate at which they were done so far. Those given and not
 // done must not count: at the beginning nearly all are such, permits would
 // grow within one round trip, and b.Loop, which sees them taken in no time,
-// would ask for a hundred times too many. b.Loop aims a fifth beyond the length asked
-// for, so as not to fall short of it. If it stops earlier, the last permits are
-// too large by at most an eighth of that fifth. Beyond it the answer is none,
-// which makes permits small.
+// would ask for a hundred times too many. For the same reason the estimate is
+// at most what was done: what is under way then stays small beside it.
+//
+// b.Loop aims a fifth beyond the length asked for, so as not to fall short of
+// it. If it stops earlier, the last permits are too large by at most an eighth
+// of that fifth. Beyond it the answer is none, which makes permits small.
 func left(count int, length time.Duration, given, done int, elapsed time.Duration) int {
 	if count > 0 {
 		return count - given
@@ -267,7 +269,7 @@ func left(count int, length time.Duration, given, done int, elapsed time.Duratio
 	if elapsed <= 0 || elapsed >= length {
 		return 0
 	}
-	return int(float64(done) / float64(elapsed) * float64(length-elapsed))
+	return int(min(float64(done)/float64(elapsed)*float64(length-elapsed), float64(done)))
 }
 
 // batchSize returns how many of the iterations left one permit may carry: at
