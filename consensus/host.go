@@ -18,14 +18,15 @@ import (
 // A Host is one node's replicas of many Raft groups. It is safe for
 // concurrent use.
 type Host struct {
-	opts   Options
-	pool   *Pool
-	log    *raftlog.Log
-	net    transport.Transport
-	logger *slog.Logger
-	peers  *peerTable
-	shards []*hostShard // one per worker of the pool
-	snaps  *snapshotter
+	opts    Options
+	pool    *Pool
+	log     *raftlog.Log
+	net     transport.Transport
+	logger  *slog.Logger
+	peers   *peerTable
+	shards  []*hostShard // one per worker of the pool
+	snaps   *snapshotter
+	configs configCache
 
 	replicas sync.Map     // GroupID -> *replica
 	leaving  sync.Map     // GroupID -> struct{}: destroyed, its machine not yet

@@ -169,7 +169,7 @@ func (r *replica) adopt(state State) error {
 	for _, row := range state.Rows {
 		var err error
 		if string(row.Key) == string(rowConfig) {
-			conf, err = decodeConfig(row.Value)
+			conf, err = r.host.configs.decode(row.Value)
 		} else {
 			err = ses.load(row)
 		}
