@@ -215,6 +215,7 @@ func TestCallOfNodeThatCloses(t *testing.T) {
 		b.Handle("wait", func(ctx context.Context, _ NodeID, _ []byte) ([]byte, error) {
 			close(entered)
 			<-ctx.Done()
+			time.Sleep(20 * time.Millisecond) // Close, not luck, makes it end first
 			ended.Store(true)
 			return []byte("done"), nil
 		})

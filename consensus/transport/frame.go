@@ -28,7 +28,7 @@ const (
 	protocolVersion = 1
 )
 
-// Kinds of frames.
+// Kinds of frames. Whoever reads a connection knows which belong there.
 const (
 	frameMessages = iota
 	frameRequest
@@ -37,7 +37,6 @@ const (
 	frameOpen
 	frameChunk
 	frameEnd
-	frameKinds
 	// frameKept is set if what the frame decodes to points into it, so that
 	// its memory is not read into again.
 	frameKept = 0x80
@@ -126,8 +125,8 @@ func (f *frameReader) next() (frame, error) {
 	if version != protocolVersion {
 		return frame{}, fmt.Errorf("transport: %w: version %d, expected %d", errFormat, version, protocolVersion)
 	}
-	if fr.class >= Classes || fr.kind >= frameKinds {
-		return frame{}, fmt.Errorf("transport: %w: class %d and kind %d, expected below %d and %d", errFormat, fr.class, fr.kind, Classes, frameKinds)
+	if fr.class >= Classes {
+		return frame{}, fmt.Errorf("transport: %w: class %d, expected below %d", errFormat, fr.class, Classes)
 	}
 	return fr, nil
 }

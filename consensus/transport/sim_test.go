@@ -153,6 +153,21 @@ func TestSimDelayAndJitter(t *testing.T) {
 	})
 }
 
+// A precise network spins before a delivery, but not where time stands still
+// while it does.
+func TestSimPreciseInABubble(t *testing.T) {
+	bubble(t, NetworkOptions{Precise: true, Default: Link{Delay: 5 * time.Millisecond}}, func(t *testing.T, n *Network) {
+		a, _, _, in := couple(n)
+		start := time.Now()
+		for i := range 3 {
+			a.Send(2, Data, numberedFrom(i, 1))
+		}
+		advance(5 * time.Millisecond)
+		require.Equal(t, []uint64{0, 1, 2}, in.indexes())
+		require.Equal(t, 5*time.Millisecond, in.at[2].Sub(start))
+	})
+}
+
 // A link that becomes perfect while messages are under way must not let later
 // ones overtake them.
 func TestSimChangeKeepsOrder(t *testing.T) {
@@ -306,6 +321,20 @@ func TestSimRestart(t *testing.T) {
 		require.Equal(t, []NodeID{2, 2}, lost.lost, "the next episode is told again")
 		b.Send(1, Data, numbered(1))
 		require.Equal(t, uint64(1), b.Stats().Out[Data].Dropped, "a closed node sends nothing")
+	})
+}
+
+// Nodes that close leave nothing under way behind, even if nobody closes the
+// network.
+func TestSimCloseEmptiesTheWire(t *testing.T) {
+	bubble(t, NetworkOptions{Default: Link{Delay: time.Hour}}, func(t *testing.T, n *Network) {
+		a, b, _, _ := couple(n)
+		start := time.Now()
+		a.Send(2, Data, numbered(1))
+		require.NoError(t, b.Close())
+		require.NoError(t, a.Close())
+		n.wire.running.Wait()
+		require.Zero(t, time.Since(start))
 	})
 }
 

@@ -49,21 +49,67 @@ func TestSimCallStallsAtACutAndGoesOn(t *testing.T) {
 	}
 }
 
+// The answer of a handler during which the link was cut waits, too.
+func TestSimCallCutMeanwhile(t *testing.T) {
+	bubble(t, NetworkOptions{}, func(t *testing.T, n *Network) {
+		a, b, _, _ := couple(n)
+		b.Handle("h", func(context.Context, NodeID, []byte) ([]byte, error) { n.Cut(2, 1); return nil, nil })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := a.Call(ctx, 2, "h", nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
+// A request under way when the link is cut does not arrive before it heals.
+func TestSimCallCutUnderWay(t *testing.T) {
+	bubble(t, NetworkOptions{Default: Link{Delay: 10 * time.Millisecond}}, func(t *testing.T, n *Network) {
+		a, b, _, _ := couple(n)
+		start := time.Now()
+		var ran time.Duration
+		b.Handle("h", func(context.Context, NodeID, []byte) ([]byte, error) { ran = time.Since(start); return nil, nil })
+		go func() {
+			time.Sleep(5 * time.Millisecond)
+			n.Cut(1, 2)
+			time.Sleep(time.Second)
+			n.Heal()
+		}()
+		_, err := a.Call(t.Context(), 2, "h", nil)
+		require.NoError(t, err)
+		require.Equal(t, 1015*time.Millisecond, ran)
+	})
+}
+
 // A request that departed runs although its caller gave up: an error of the
-// context leaves the outcome unknown.
+// context leaves the outcome unknown. News of the end travels as well.
 func TestSimCallRunsAfterItsCallerLeft(t *testing.T) {
 	bubble(t, NetworkOptions{Default: Link{Delay: 10 * time.Millisecond}}, func(t *testing.T, n *Network) {
 		a, b, _, _ := couple(n)
-		ran := make(chan error, 1)
+		start := time.Now()
+		type seen struct {
+			early error
+			done  time.Duration
+		}
+		ran := make(chan seen, 1)
 		b.Handle("h", func(ctx context.Context, _ NodeID, _ []byte) ([]byte, error) {
-			ran <- ctx.Err()
+			time.Sleep(time.Millisecond)
+			early := ctx.Err()
+			<-ctx.Done()
+			ran <- seen{early, time.Since(start)}
 			return nil, nil
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 		defer cancel()
 		_, err := a.Call(ctx, 2, "h", nil)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.NoError(t, <-ran, "news of the end travels too")
+		require.Equal(t, seen{nil, 15 * time.Millisecond}, <-ran, "a deadline is known there, one delay later")
+
+		start = time.Now()
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(5*time.Millisecond, cancel)
+		_, err = a.Call(ctx, 2, "h", nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NoError(t, (<-ran).early)
 		synctest.Wait()
 	})
 }
@@ -140,4 +186,15 @@ func TestSimStreamKeepsToTheBandwidth(t *testing.T) {
 		require.InDelta(t, 1.0, in.at[0].Sub(start).Seconds(), 0.1)
 		require.NoError(t, s.Close())
 	})
+}
+
+// A cut between a stream's opening and its first byte must not be missed.
+func TestSimStreamCutWhileItOpens(t *testing.T) {
+	n := NewNetwork(NetworkOptions{})
+	a, b, _, _ := couple(n)
+	b.HandleStream("h", func(context.Context, NodeID, io.ReadWriteCloser) { t.Error("ran") })
+	b.Stamp(func() uint64 { return 0 }, func(uint64) { n.Cut(1, 2) })
+	_, err := a.Stream(t.Context(), 2, "h")
+	require.ErrorIs(t, err, ErrUnreachable)
+	require.NoError(t, n.Close())
 }

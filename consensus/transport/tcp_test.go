@@ -1,8 +1,10 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,4 +142,22 @@ func TestTCPUnreachable(t *testing.T) {
 	a, lost := s.settle(t, 1, nil)
 	a.Send(9, Data, numbered(3))
 	soon(t, "told and counted", func() bool { return lost.unreached() == 1 && a.Stats().Out[Data].Dropped == 3 })
+}
+
+// Calls to a node that is down share one attempt, and for DialBackoff its
+// failure.
+func TestTCPCallsShareAnAttempt(t *testing.T) {
+	var asked atomic.Int64
+	a, err := ListenTCP(TCPOptions{Node: 1, DialBackoff: time.Hour, MaxDialBackoff: time.Hour, Resolve: func(NodeID) (string, error) {
+		asked.Add(1)
+		return "", errors.New("moved away")
+	}})
+	require.NoError(t, err)
+	for range 5 {
+		_, err := a.Call(t.Context(), 2, "x", nil)
+		require.ErrorIs(t, err, ErrUnreachable)
+		require.ErrorContains(t, err, "moved away")
+	}
+	require.Equal(t, int64(1), asked.Load())
+	require.NoError(t, a.Close())
 }

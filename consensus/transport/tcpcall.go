@@ -90,9 +90,16 @@ type caller struct {
 	mu      sync.Mutex
 	now     *session
 	made    bool
-	dialing chan struct{} // closed when the attempt under way is over
-	failure error         // of the last attempt
+	dialing *attempt // under way
+	failure error    // of the last attempt
 	failed  time.Time
+}
+
+// An attempt to connect, for all who wait for it.
+type attempt struct {
+	over chan struct{}
+	s    *session // of these, one is set when it is over
+	err  error
 }
 
 func newCaller(t *TCP, to NodeID) *caller { return &caller{t: t, to: to} }
@@ -100,54 +107,51 @@ func newCaller(t *TCP, to NodeID) *caller { return &caller{t: t, to: to} }
 // session returns the connection, made if need be. One caller dials and
 // others wait; for a moment after a failure all fail alike.
 func (c *caller) session(ctx context.Context) (*session, error) {
-	for {
-		c.mu.Lock()
-		if s := c.now; s != nil && s.alive() {
-			c.mu.Unlock()
-			return s, nil
-		}
-		if c.failure != nil && time.Since(c.failed) < c.t.o.DialBackoff {
-			defer c.mu.Unlock()
-			return nil, c.failure
-		}
-		wait := c.dialing
-		if wait == nil {
-			wait = make(chan struct{})
-			c.dialing = wait
-			if !c.t.start(func() { c.connect(wait) }) {
-				c.dialing = nil
-				c.mu.Unlock()
-				return nil, ErrClosed
-			}
-		}
+	c.mu.Lock()
+	if s := c.now; s != nil && s.alive() {
 		c.mu.Unlock()
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			// Nothing was sent.
-			return nil, ctx.Err()
+		return s, nil
+	}
+	if c.failure != nil && time.Since(c.failed) < c.t.o.DialBackoff {
+		defer c.mu.Unlock()
+		return nil, c.failure
+	}
+	a := c.dialing
+	if a == nil {
+		a = &attempt{over: make(chan struct{})}
+		if !c.t.start(func() { c.connect(a) }) {
+			c.mu.Unlock()
+			return nil, ErrClosed
 		}
+		c.dialing = a
+	}
+	c.mu.Unlock()
+	select {
+	case <-a.over:
+		return a.s, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err() // nothing was sent
 	}
 }
 
 // connect makes the connection for whoever waits, and serves it to its end.
-func (c *caller) connect(wait chan struct{}) {
+func (c *caller) connect(a *attempt) {
 	conn, err := c.t.dial(c.t.life, c.to, forCalls)
 	c.mu.Lock()
 	c.dialing = nil
 	c.failure, c.failed = err, time.Now()
-	var s *session
+	a.err = err
 	if err == nil {
-		s = newSession(c.t, c.to, conn)
+		a.s = newSession(c.t, c.to, conn)
 		if c.made {
 			c.t.reconnects.Add(1)
 		}
-		c.now, c.made = s, true
+		c.now, c.made = a.s, true
 	}
-	close(wait)
+	close(a.over)
 	c.mu.Unlock()
-	if s != nil {
-		s.serve()
+	if err == nil {
+		a.s.serve()
 	}
 }
 
