@@ -1,0 +1,145 @@
+package consensus_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/transport"
+	"github.com/phantomdb/phantomdb/harness"
+	"github.com/phantomdb/phantomdb/harness/measure"
+)
+
+// BenchmarkReplication asks what the distance between nodes costs: the
+// latencies are those of a command until it is committed, applied and answered
+// at the leader; applied-ns (mean) and applied-p99-ns count on until it is
+// applied on every replica. The wire is simulated with half of rtt each way.
+//
+//	go test -run='^$' -bench=Replication -count=10 ./consensus
+func BenchmarkReplication(b *testing.B) {
+	clients := []int{1, 64}
+	if harness.Full() {
+		clients = []int{1, 64, 256}
+	}
+	for _, rtt := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond} {
+		for _, n := range harness.Axis("clients", clients...) {
+			b.Run(harness.Name("rtt", rtt, "clients", n), func(b *testing.B) { benchReplication(b, rtt, n) })
+		}
+	}
+}
+
+func benchReplication(b *testing.B, rtt time.Duration, clients int) {
+	s := newSpread(clients)
+	c := bootBench(b, setup{
+		disk: "none", net: "sim", link: transport.Link{Delay: rtt / 2},
+		// Timers of an idle process come up to a millisecond late.
+		network: func(o *transport.NetworkOptions) { o.Precise = rtt > 0 },
+		options: s.options,
+	})
+	s.replicas = int32(len(c.hosts))
+	l := c.leader(1)
+	commands := make([][]byte, clients)
+	for i := range commands {
+		commands[i] = putOf(fmt.Sprintf("client%d", i), spreadHeader+128)
+	}
+	spec := harness.Spec{Clients: clients, Counters: c.counters}
+	harness.Run(b, spec, func(cl *harness.Client) error {
+		data := commands[cl.ID]
+		s.stamp(data, cl.ID, cl.Iter)
+		_, err := l.Propose(cl.Context, 1, consensus.Command{Data: data})
+		return err
+	})
+	h := s.histogram()
+	if h.Count() == 0 {
+		b.Fatal("no command was seen on every replica")
+	}
+	b.ReportMetric(h.Mean(), "applied-ns")
+	b.ReportMetric(float64(h.Quantile(0.99)), "applied-p99-ns")
+}
+
+// A spread measures how long a command takes to every replica. A command ends
+// in the client that made it and that client's count; each machine counts its
+// arrival, and the last to do so takes the time.
+type spread struct {
+	replicas int32
+	base     time.Time
+	slots    [][]spreadSlot // by client
+
+	mu sync.Mutex
+	h  measure.Histogram // guarded by mu
+}
+
+// spreadSlot is a command under way. A client has one unanswered command at a
+// time, but several may still be on their way to the slowest replica.
+type spreadSlot struct {
+	iter    atomic.Uint64
+	start   atomic.Int64
+	arrived atomic.Int32
+}
+
+const (
+	spreadHeader = 16  // bytes of client and count
+	spreadWindow = 256 // commands of one client that may be under way
+)
+
+func newSpread(clients int) *spread {
+	s := &spread{base: time.Now(), slots: make([][]spreadSlot, clients)}
+	for i := range s.slots {
+		s.slots[i] = make([]spreadSlot, spreadWindow)
+	}
+	return s
+}
+
+// stamp marks data as the iter-th command of a client, beginning now. One that
+// reuses the slot of a command still under way takes that one out of the
+// measurement.
+func (s *spread) stamp(data []byte, client int, iter uint64) {
+	tail := data[len(data)-spreadHeader:]
+	binary.LittleEndian.PutUint64(tail, uint64(client))
+	binary.LittleEndian.PutUint64(tail[8:], iter)
+	slot := &s.slots[client][iter%spreadWindow]
+	slot.arrived.Store(0)
+	slot.start.Store(int64(time.Since(s.base)))
+	slot.iter.Store(iter)
+}
+
+// options hooks the spread into every machine.
+func (s *spread) options(o *consensus.Options) {
+	machine := o.Machine
+	o.Machine = func(g consensus.GroupID) (consensus.StateMachine, error) {
+		m, err := machine(g)
+		if err != nil {
+			return nil, err
+		}
+		return &watched{StateMachine: m, note: s.arrive}, nil
+	}
+}
+
+func (s *spread) arrive(b *consensus.Batch) {
+	for _, command := range b.Commands {
+		tail := command[len(command)-spreadHeader:]
+		client, iter := binary.LittleEndian.Uint64(tail), binary.LittleEndian.Uint64(tail[8:])
+		slot := &s.slots[client][iter%spreadWindow]
+		if slot.iter.Load() != iter {
+			continue
+		}
+		start := slot.start.Load()
+		if slot.arrived.Add(1) == s.replicas {
+			s.mu.Lock()
+			s.h.Record(time.Since(s.base) - time.Duration(start))
+			s.mu.Unlock()
+		}
+	}
+}
+
+// histogram returns what was measured so far.
+func (s *spread) histogram() *measure.Histogram {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.h
+	return &h
+}
