@@ -1,7 +1,9 @@
 package consensus
 
 import (
+	"cmp"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +69,8 @@ func (t *peerTable) get(node NodeID) *peer {
 	return p
 }
 
+// all returns the peers in the order of their nodes, so that a run that is
+// repeated sends its frames in the same order.
 func (t *peerTable) all() []*peer {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -74,6 +78,7 @@ func (t *peerTable) all() []*peer {
 	for _, p := range t.peers {
 		list = append(list, p)
 	}
+	slices.SortFunc(list, func(a, b *peer) int { return cmp.Compare(a.node, b.node) })
 	return list
 }
 

@@ -76,8 +76,8 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	return p, nil
 }
 
-// Run handles everything that waits, until nothing does, and returns the
-// number of inputs handled. Only for a manual pool, by one goroutine.
+// Run handles everything that waits, until nothing does, and returns 0 if
+// nothing did. Only for a manual pool, by one goroutine.
 func (p *Pool) Run() int {
 	total := 0
 	for {
@@ -205,10 +205,12 @@ func (w *worker) loop() {
 }
 
 // pass handles what is in the inbox now: all inputs first, then every replica
-// they touched, then one send per destination and one flush per log.
+// they touched, then one send per destination and one flush per log. It returns
+// 0 if there was nothing to do. With a manual pool a call may have touched
+// replicas without an input.
 func (w *worker) pass() int {
 	in := w.take()
-	if len(in) == 0 {
+	if len(in) == 0 && len(w.dirty) == 0 && len(w.hosts) == 0 {
 		w.spare = in
 		return 0
 	}
@@ -219,6 +221,7 @@ func (w *worker) pass() int {
 	clear(in)
 	w.spare = in
 	replicas := len(w.dirty)
+	did := n + replicas + len(w.hosts)
 	for i := 0; i < len(w.dirty); i++ { // draining one may touch another
 		r := w.dirty[i]
 		w.dirty[i] = nil
@@ -237,7 +240,7 @@ func (w *worker) pass() int {
 			time.Sleep(d)
 		}
 	}
-	return n
+	return did
 }
 
 // handle dispatches one input.

@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -206,11 +207,11 @@ func (r *replica) leaderLeaves(c *Change) (to ReplicaID, leaves bool) {
 		return 0, false
 	}
 	var best uint64
-	for id, p := range r.rn.Status().Progress {
-		if v := ReplicaID(id); !leaving[v] && !p.IsLearner && p.Match >= best && p.Match > 0 {
+	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) { // in the order of ids
+		if v := ReplicaID(id); !leaving[v] && !p.IsLearner && p.Match > best {
 			best, to = p.Match, v
 		}
-	}
+	})
 	return to, true
 }
 

@@ -1,6 +1,8 @@
 package consensus
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -162,7 +164,8 @@ const suspectPace = 64
 func (s *hostShard) suspect(node NodeID) {
 	now := s.host.opts.Clock.Mono()
 	paced := 0
-	for _, r := range s.replicas {
+	for _, g := range slices.Sorted(maps.Keys(s.replicas)) { // a run that is repeated keeps its pace
+		r := s.replicas[g]
 		if r.lead == 0 || r.role != raft.StateFollower || r.node(r.lead) != node || r.bound(now) {
 			continue
 		}
