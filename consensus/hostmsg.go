@@ -40,7 +40,11 @@ func (m *hostMessage) uvarint(n int) uint64 {
 
 // tell sends a message of numbers to another replica.
 func (r *replica) tell(to ReplicaID, kind uint8, values ...uint64) {
-	r.shard.send(r.node(to), transport.Control, transport.Message{
+	r.tellAt(r.node(to), to, kind, values...)
+}
+
+func (r *replica) tellAt(node NodeID, to ReplicaID, kind uint8, values ...uint64) {
+	r.shard.send(node, transport.Control, transport.Message{
 		Group: r.group, From: r.id, To: to, Kind: kind, Payload: appendUvarints(nil, values...),
 	})
 }

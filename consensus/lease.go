@@ -250,10 +250,12 @@ func (r *replica) onRelease(m *hostMessage) {
 }
 
 // ask asks a leader that has gone silent while its node is alive whether it
-// still leads. Its heartbeats answer if it does, a release if it does not.
+// still leads. Its heartbeats answer if it does, a release if it does not. The
+// question goes to the node that has the promise: the leader may have left the
+// configuration, which alone knew where it lived.
 func (r *replica) ask() {
 	if r.fort.peer != nil && r.fort.term == r.term {
-		r.tell(r.fort.leader, kindAsk, r.fort.term)
+		r.tellAt(r.fort.peer.node, r.fort.leader, kindAsk, r.fort.term)
 	}
 }
 
