@@ -1,0 +1,72 @@
+package consensus
+
+import (
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/phantomdb/phantomdb/consensus/transport"
+)
+
+// KindNames names the kinds of message that are not Raft's.
+var KindNames = map[uint8]string{
+	kindFortify: "Fortify", kindFortified: "Fortified", kindRelease: "Release", kindAsk: "Ask",
+	kindQuiesce: "Quiesce", kindWake: "Wake", kindRemoved: "Removed", kindFrame: "Frame",
+}
+
+// Tell makes a message of numbers.
+func Tell(g GroupID, from, to ReplicaID, kind string, values ...uint64) transport.Message {
+	m := transport.Message{Group: g, From: from, To: to, Payload: appendUvarints(nil, values...)}
+	for k, name := range KindNames {
+		if name == kind {
+			m.Kind = k
+		}
+	}
+	return m
+}
+
+// Frame makes a node's frame, see frame.
+func Frame(epoch, sent, ackEpoch, ackSent, ackGen uint64) transport.Message {
+	f := frame{epoch: epoch, sent: sent, ackEpoch: ackEpoch, ackSent: ackSent, ackGen: ackGen}
+	return transport.Message{Kind: kindFrame, Payload: f.encode()}
+}
+
+// Numbers returns the numbers that a message of the Host's own carries.
+func Numbers(m transport.Message) []uint64 {
+	d := decoder{buf: m.Payload}
+	if m.Kind == kindFrame {
+		d.byte()
+	}
+	var list []uint64
+	for len(d.buf) > 0 && !d.bad {
+		list = append(list, d.uvarint())
+	}
+	return list
+}
+
+// Raft makes a Raft message of group g.
+func Raft(g GroupID, m *pb.Message) transport.Message {
+	return transport.Message{Group: g, From: ReplicaID(m.GetFrom()), To: ReplicaID(m.GetTo()), Raft: m}
+}
+
+// Bound says whether h's replica of g is bound to a leader now.
+func (h *Host) Bound(g GroupID) bool {
+	r, err := h.replica(g)
+	return err == nil && r.bound(r.now())
+}
+
+// Lost tells h's replicas that the promise to a node has ended.
+func (h *Host) Lost(node NodeID) { h.peers.lost(node) }
+
+// VotesFrom is when h may vote and campaign after a restart.
+func (h *Host) VotesFrom() time.Duration { return h.votesFrom }
+
+// Gate returns how many own batches of g are with Raft or not locally stable.
+func (h *Host) Gate(g GroupID) (own, unstable int) {
+	r, err := h.replica(g)
+	if err != nil {
+		return 0, 0
+	}
+	h.run(r.w, func() { own, unstable = len(r.own), r.unstable })
+	return own, unstable
+}
