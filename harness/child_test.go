@@ -38,7 +38,8 @@ func child(t *testing.T, which string, env []string, args ...string) (stdout, st
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	cmd.Env = append(append(cmd.Env, childVar+"="+which), env...)
+	// Under the race detector a process sleeps for a second before it ends.
+	cmd.Env = append(append(cmd.Env, childVar+"="+which, "GORACE=atexit_sleep_ms=0"), env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()

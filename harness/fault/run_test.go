@@ -146,6 +146,17 @@ func TestRunHealsWhenStopped(t *testing.T) {
 	})
 }
 
+func TestRunThatIsOverBreaksNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := Plan{Nodes: five, Safety: time.Second, Events: []Event{{Kind: Crash, At: 0, For: ms, Nodes: []uint64{1}}}}
+	for range 20 { // a timer that is due and a context that has ended race
+		o := &onlyCrash{}
+		require.ErrorIs(t, Run(ctx, p, o), context.Canceled)
+		require.Zero(t, o.calls)
+	}
+}
+
 func TestRunHealsWhenTheTargetFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()

@@ -166,7 +166,18 @@ func TestUnknownOutcomes(t *testing.T) {
 			violation(t, after("", false, end))
 		})
 	}
-	violation(t, after("b", true, (*Call).Failed)) // what failed must not be seen
+	// What failed must not be seen, at no time, and covers nothing.
+	failed := func(read string, found bool) error {
+		return story(t, func(h *History) {
+			h.Put(1, "x", "a").OK()
+			tick()
+			h.Put(2, "x", "b").Failed()
+			tick()
+			h.Get(3, "x").Value(read, found)
+		})
+	}
+	require.NoError(t, failed("a", true))
+	violation(t, failed("b", true))
 
 	// Late, once, and not before its call.
 	violation(t, story(t, func(h *History) {
