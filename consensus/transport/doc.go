@@ -10,11 +10,39 @@
 //
 // A [Network] holds simulated nodes ([Sim]) whose links have delay, jitter,
 // loss, duplication, reordering, bandwidth and partitions, drawn from a seed.
-// [ListenTCP] opens a node on a socket. Both satisfy [Transport] and encode
-// messages alike, so that bytes counted in memory are bytes of the wire.
+// [ListenTCP] opens a node on a socket. Both satisfy [Transport].
+//
+// Over a perfect simulated link Send calls the receiver on the sender's
+// goroutine, with the sender's own messages: nothing is copied, and nothing is
+// encoded either; the bytes counted are those that a TCP frame of the same
+// messages would have. With NetworkOptions.Marshal messages are encoded all
+// the same, to prove that nothing is shared.
+//
+// # Format
+//
+// A TCP connection carries one purpose (control, data, calls, one stream). It
+// begins with a hello and a welcome, which name magic, version, cluster and
+// nodes, and goes on with frames:
+//
+//	length u32 | crc32c u32 | version u8 | class u8 | kind u8 | stamp u64 | body
+//
+// The stamp is opaque; it also travels with requests, answers and the opening
+// of streams. Raft messages are encoded by hand: a bit per field that is
+// present and a number for each, entries with "same term" and "next index" as
+// flags. What arrives equals what was sent in the sense of proto.Equal.
+//
+// # Peers that misbehave
+//
+// Whatever is wrong with what a peer sends ends the one connection it came on,
+// with a warning that names the address, what was found and what was expected.
+// Lengths and counts are believed within limits only; connections, calls under
+// way, outboxes and frames are bounded; a peer that does not read loses its
+// connection after a while and its messages at once. Who may speak as which
+// node is not checked beyond its certificate's authority.
 //
 // # Concurrency
 //
-// A Transport is safe for concurrent use. Nothing runs before the first
-// Network or TCP is made, and nothing after its Close.
+// A Transport is safe for concurrent use, and so is a Network. Nothing runs
+// before the first Network or TCP is made and nothing after its Close. Time is
+// that of package time, so a Network can live in a synctest bubble.
 package transport

@@ -3,6 +3,7 @@ package transport
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -94,7 +95,7 @@ func newFrameReader(r io.Reader, limit int) *frameReader {
 func (f *frameReader) next() (frame, error) {
 	h, err := f.r.Peek(headerBytes)
 	if err != nil {
-		if err == io.EOF && len(h) > 0 {
+		if errors.Is(err, io.EOF) && len(h) > 0 {
 			err = io.ErrUnexpectedEOF
 		}
 		return frame{}, err
@@ -149,7 +150,7 @@ func (f *frameReader) read(n int, kept bool) ([]byte, error) {
 		f.scratch = body
 	}
 	_, err := io.ReadFull(f.r, body)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return body, err

@@ -19,8 +19,9 @@ const (
 	// itemOverhead is what a waiting message costs in memory beside its bytes.
 	itemOverhead = 256
 	// senderYields is how often a sender lets others run before it takes what
-	// waits. More messages per frame are worth more than the first one's
-	// microsecond when cores are scarce.
+	// waits, so that what they send shares the write. On two cores, with 48
+	// messages going back and forth: 86 k round trips a second without, 228 k
+	// with two, 234 k with four; a lone message does not notice.
 	senderYields = 2
 )
 
@@ -44,6 +45,7 @@ type outbox struct {
 	items   []item
 	bytes   int64 // Invariant: bytes <= TCPOptions.OutboxBytes.
 	full    bool  // told Unreachable since the box was last taken
+	warned  time.Time
 
 	// Of the sender's goroutine.
 	rng     *rand.Rand
@@ -67,7 +69,7 @@ func newOutbox(t *TCP, to NodeID, for_ purpose) *outbox {
 
 // put adds messages, or drops those that find no room.
 func (o *outbox) put(c Class, m []Message) {
-	dropped, tell := 0, false
+	dropped, tell, warn := 0, false, false
 	o.mu.Lock()
 	if !o.started {
 		o.started = o.t.start(o.run)
@@ -89,15 +91,21 @@ func (o *outbox) put(c Class, m []Message) {
 	}
 	if dropped > 0 && !o.full {
 		o.full, tell = true, true
+		// A box that overflows at every turn fills the log no faster than this.
+		if time.Since(o.warned) > time.Second {
+			o.warned, warn = time.Now(), true
+		}
 	}
 	o.mu.Unlock()
 	signal(o.wake)
 	if dropped > 0 {
 		o.t.out[c].dropped.Add(uint64(dropped))
 	}
-	if tell {
+	if warn {
 		o.t.log.Warn("transport: outbox full or message too large", "to", uint64(o.to), "for", o.for_.String(), "dropped", dropped,
 			"outbox-bytes", o.t.o.OutboxBytes, "frame-bytes", o.t.o.MaxFrameBytes)
+	}
+	if tell {
 		o.t.unreachable(o.to)
 	}
 }

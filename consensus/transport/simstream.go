@@ -25,45 +25,33 @@ func (s *Sim) Stream(ctx context.Context, to NodeID, svc string) (io.ReadWriteCl
 		return nil, fmt.Errorf("%w: node %d", ErrClosed, s.id)
 	}
 	defer s.leave()
-	opening, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.life, cancel)()
 	dest, r := s, route{}
 	if to != s.id {
 		r = s.route(to)
 		if dest = r.out.dest.Load(); dest == nil {
 			return nil, fmt.Errorf("%w: node %d is down", ErrUnreachable, to)
 		}
-		bytes, stamp := requestBytes(svc, nil), s.stamp()
-		if err := r.out.shake(opening, s, dest, bytes); err != nil {
-			return nil, streamError(to, svc, err)
-		}
-		dest.observe(stamp)
 	}
-	h := dest.streamHandler(svc)
-	if h == nil {
-		return nil, fmt.Errorf("%w: stream %q on node %d", ErrNoService, svc, to)
-	}
-	if to != s.id {
-		stamp := dest.stamp()
-		if err := r.back.shake(opening, dest, s, answerBytes(nil, nil)); err != nil {
-			return nil, streamError(to, svc, err)
+	h, err := s.openStream(ctx, dest, r, svc)
+	if err != nil {
+		if s.closed.Load() {
+			err = ErrClosed
 		}
-		s.observe(stamp)
+		return nil, streamError(to, svc, err)
 	}
 	p := newPipe(s.id, to)
 	if to != s.id {
 		p.here.out.over(r.out, &s.out[Bulk], &dest.in[Bulk])
 		p.there.out.over(r.back, &dest.out[Bulk], &s.in[Bulk])
 	}
+	// Entered, so that Close of dest does not wait for its goroutines yet.
+	if !dest.enter() {
+		return nil, streamError(to, svc, fmt.Errorf("%w: node closed", ErrUnreachable))
+	}
+	defer dest.leave()
 	if err := s.net.connect(p, s, dest); err != nil {
 		return nil, streamError(to, svc, err)
 	}
-	// Entered, so that Close of dest does not wait for its goroutines yet.
-	if !dest.enter() {
-		return nil, streamError(to, svc, fmt.Errorf("%w: node %d closed", ErrUnreachable, to))
-	}
-	defer dest.leave()
 	dest.calls.Go(func() {
 		here, cancel := context.WithCancel(dest.life)
 		defer cancel()
@@ -73,6 +61,33 @@ func (s *Sim) Stream(ctx context.Context, to NodeID, svc string) (io.ReadWriteCl
 	})
 	p.watch(ctx)
 	return p.here, nil
+}
+
+// openStream asks dest for a service and waits for its answer.
+func (s *Sim) openStream(ctx context.Context, dest *Sim, r route, svc string) (StreamHandler, error) {
+	opening, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	far := dest != s
+	if far {
+		stamp := s.stamp()
+		if err := r.out.shake(opening, s, dest, requestBytes(svc, nil)); err != nil {
+			return nil, err
+		}
+		dest.observe(stamp)
+	}
+	h := dest.streamHandler(svc)
+	if far {
+		stamp := dest.stamp()
+		if err := r.back.shake(opening, dest, s, answerBytes(nil, nil)); err != nil {
+			return nil, err
+		}
+		s.observe(stamp)
+	}
+	if h == nil {
+		return nil, ErrNoService
+	}
+	return h, nil
 }
 
 func streamError(to NodeID, svc string, err error) error {

@@ -105,6 +105,10 @@ func (o TCPOptions) validate() error {
 // travel on two connections, Control apart from the rest, that are made at
 // first use and again after a loss; calls share a third, and each stream has
 // its own. Order is kept within a node and Control, and a node and the rest.
+// Unreachable is told once per episode of either connection.
+//
+// An entry that arrived keeps the memory of its frame, which is at most 128
+// KiB unless one message alone is longer.
 type TCP struct {
 	endpoint
 	o        TCPOptions

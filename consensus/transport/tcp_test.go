@@ -129,7 +129,7 @@ func TestTCPReconnectsAfterRestart(t *testing.T) {
 	soon(t, "the first arrives", func() bool { return in.len() == 1 })
 	require.NoError(t, b.Close())
 	soon(t, "the loss is told", func() bool { return lost.unreached() >= 1 })
-	b, in = s.settle(t, 2, nil)
+	_, in = s.settle(t, 2, nil)
 	soon(t, "messages arrive again", func() bool {
 		a.Send(2, Data, numbered(1))
 		return in.len() > 0

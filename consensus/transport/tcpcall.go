@@ -218,7 +218,7 @@ func (s *session) call(ctx context.Context, svc string, req []byte) ([]byte, err
 		if errors.Is(err, ErrBusy) {
 			return nil, err
 		}
-		return nil, fmt.Errorf("%w: node %d: %v", ErrUnreachable, s.to, err)
+		return nil, fmt.Errorf("%w: node %d: nothing sent: %s", ErrUnreachable, s.to, err.Error())
 	}
 	select {
 	case a := <-done:

@@ -32,9 +32,9 @@ func (t *TCP) Stream(ctx context.Context, to NodeID, svc string) (io.ReadWriteCl
 		return nil, streamError(to, svc, err)
 	}
 	s := newTCPStream(t, conn)
-	s.unbind = context.AfterFunc(ctx, func() { s.Abort() })
+	s.unbind = context.AfterFunc(ctx, func() { _ = s.Abort() })
 	if err := s.open(svc); err != nil {
-		s.Abort()
+		_ = s.Abort()
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
@@ -256,10 +256,10 @@ func (s *tcpStream) drain() {
 		return
 	}
 	if half, ok := s.conn.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite()
+		_ = half.CloseWrite()
 	}
 	s.conn.SetReadDeadline(time.Now().Add(drainTime))
-	io.Copy(io.Discard, s.conn)
+	_, _ = io.Copy(io.Discard, s.conn)
 }
 
 func (s *tcpStream) hangUp() {
@@ -267,7 +267,8 @@ func (s *tcpStream) hangUp() {
 	close(s.gone)
 }
 
-// Abort implements Duplex. The peer sees a reset instead of an end.
+// Abort implements Duplex. The peer sees a break instead of an end, and the
+// kernel does not go on sending what it holds.
 func (s *tcpStream) Abort() error {
 	s.once.Do(func() {
 		s.unbind()
