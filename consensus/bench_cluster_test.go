@@ -94,6 +94,12 @@ func (c *cluster) anyLeader(ctx context.Context, nodes []consensus.NodeID, data 
 	}
 }
 
+// ready is a harness.Spec's Ready for group 1.
+func (c *cluster) ready(ctx context.Context) error {
+	_, err := c.settle(ctx)
+	return err
+}
+
 // settle waits until group 1 has a leader with a lease whom all replicas
 // follow, with everything applied, and returns it.
 func (c *cluster) settle(ctx context.Context) (*consensus.Host, error) {

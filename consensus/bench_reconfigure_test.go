@@ -34,6 +34,7 @@ func BenchmarkReconfigure(b *testing.B) {
 			w := &watch{}
 			c := bootBench(b, setup{nodes: 4, disk: "none", net: "sim", options: func(o *consensus.Options) {
 				shortTicks(o)
+				patience(o)
 				w.options(o)
 			}})
 			ctx, cancel := context.WithCancel(b.Context())
