@@ -370,6 +370,28 @@ func TestStreamReaderLeaves(t *testing.T) {
 	})
 }
 
+// What was written before Close arrives, also if the closing side left
+// something unread.
+func TestStreamCloseDeliversWhatWasWritten(t *testing.T) {
+	both(t, func(t *testing.T, a, b Transport) {
+		full := make(chan struct{})
+		b.HandleStream("talk", func(_ context.Context, _ NodeID, s io.ReadWriteCloser) {
+			<-full
+			s.Write(make([]byte, 900<<10))
+		})
+		s, err := a.Stream(t.Context(), 2, "talk")
+		require.NoError(t, err)
+		_, err = s.Write(make([]byte, 100<<10))
+		require.NoError(t, err)
+		close(full)
+		time.Sleep(50 * time.Millisecond) // lets the other side close first
+		all, err := io.ReadAll(s)
+		require.NoError(t, err)
+		require.Len(t, all, 900<<10)
+		require.NoError(t, s.Close())
+	})
+}
+
 // A reader that is slow stops the writer: what is between them is bounded.
 func TestStreamBackPressure(t *testing.T) {
 	both(t, func(t *testing.T, a, b Transport) {

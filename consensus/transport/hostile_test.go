@@ -262,6 +262,23 @@ func TestTCPCallOfSilentPeer(t *testing.T) {
 	require.Positive(t, busy, "what waits is bounded")
 }
 
+// A call without a deadline ends when its peer makes no room for WriteTimeout.
+func TestTCPCallGivesUpWriting(t *testing.T) {
+	done := make(chan struct{})
+	addr := friend(t, func(c net.Conn, h hello) {
+		c.Write(appendWelcome(nil, welcome, h.cluster, h.to))
+		<-done
+	})
+	t.Cleanup(func() { close(done) })
+	s := newStreet()
+	s.move(9, addr)
+	a := s.open(t, 1, func(o *TCPOptions) { o.WriteTimeout = 100 * time.Millisecond })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := a.Call(ctx, 9, "x", make([]byte, 32<<20))
+	require.ErrorIs(t, err, ErrBroken)
+}
+
 func TestTCPSilentPeerSpeaksNonsense(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer []byte

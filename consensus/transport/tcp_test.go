@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -160,4 +161,34 @@ func TestTCPCallsShareAnAttempt(t *testing.T) {
 	}
 	require.Equal(t, int64(1), asked.Load())
 	require.NoError(t, a.Close())
+}
+
+// Neither a node that cannot be reached nor one that welcomes and hangs up is
+// dialled again before its time.
+func TestTCPBacksOff(t *testing.T) {
+	var dialled atomic.Int64
+	moody := friend(t, func(c net.Conn, h hello) { c.Write(appendWelcome(nil, welcome, h.cluster, h.to)) })
+	for name, resolve := range map[string]func() (string, error){
+		"unknown": func() (string, error) { return "", errors.New("moved away") },
+		"moody":   func() (string, error) { return moody, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dialled.Store(0)
+			a, err := ListenTCP(TCPOptions{Node: 1, DialBackoff: time.Hour, MaxDialBackoff: time.Hour, Resolve: func(NodeID) (string, error) {
+				dialled.Add(1)
+				return resolve()
+			}})
+			require.NoError(t, err)
+			lost := &inbox{}
+			a.Receive(lost)
+			a.Send(2, Data, numbered(1))
+			soon(t, "told", func() bool { return lost.unreached() == 1 })
+			for range 50 { // time enough for an attempt too many
+				a.Send(2, Data, numbered(1))
+				time.Sleep(time.Millisecond)
+			}
+			require.Equal(t, int64(1), dialled.Load())
+			require.NoError(t, a.Close())
+		})
+	}
 }
