@@ -73,8 +73,8 @@ func OpenDisk(fs vfs.FS, dir string, o Options) (*Disk, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	if err := fs.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("raftlog: make %s: %w", dir, err)
+	if err := makeDir(fs, dir); err != nil {
+		return nil, err
 	}
 	lock, err := fs.Lock(fs.PathJoin(dir, lockName))
 	if err != nil {

@@ -63,12 +63,12 @@ func contents(t testing.TB, g *raftlog.Group) string {
 	base, err := g.Term(first - 1)
 	require.NoError(t, err)
 	h := g.HardState()
-	s := fmt.Sprintf("replica %d meta %q hard %d/%d/%d base %d/%d:", g.Replica(), g.Meta(), h.GetTerm(), h.GetVote(), h.GetCommit(), first-1, base)
+	s := fmt.Sprintf("replica %d meta %s hard %d/%d/%d base %d/%d:", g.Replica(), brief(string(g.Meta())), h.GetTerm(), h.GetVote(), h.GetCommit(), first-1, base)
 	entries, err := g.Entries(first, last+1, 1<<40)
 	require.NoError(t, err)
 	require.Len(t, entries, int(last+1-first))
 	for _, e := range entries {
-		s += fmt.Sprintf(" %d/%d=%d:%s", e.GetIndex(), e.GetTerm(), e.GetType(), e.GetData())
+		s += fmt.Sprintf(" %d/%d=%d:%s", e.GetIndex(), e.GetTerm(), e.GetType(), brief(string(e.GetData())))
 	}
 	return s
 }
@@ -83,7 +83,7 @@ func TestGroup(t *testing.T) {
 			l := logOf(t, d, 1)
 			g, err := l.Create(7, 2, 10, 3, []byte("conf"), nil)
 			require.NoError(t, err)
-			require.Equal(t, `replica 2 meta "conf" hard 3/0/10 base 10/3:`, contents(t, g))
+			require.Equal(t, `replica 2 meta conf hard 3/0/10 base 10/3:`, contents(t, g))
 			done := make(written, 2)
 			conf := pb.EntryConfChangeV2
 			special := entry(13, 4, "c")
@@ -99,7 +99,7 @@ func TestGroup(t *testing.T) {
 			require.NoError(t, <-done)
 			require.Zero(t, d.Buffered())
 			g.Truncate(11)
-			want := `replica 2 meta "conf" hard 5/1/11 base 11/4: 12/4=0:b 13/5=0:x 14/5=0:`
+			want := `replica 2 meta conf hard 5/1/11 base 11/4: 12/4=0:b 13/5=0:x 14/5=0:`
 			require.Equal(t, want, contents(t, g))
 			for i, want := range map[uint64]error{10: raft.ErrCompacted, 15: raft.ErrUnavailable} {
 				_, err := g.Term(i)

@@ -107,6 +107,7 @@ func (d *Disk) openSegments(nums []uint32) error {
 
 // replayAll replays the segments in order and returns where the log ends.
 func (d *Disk) replayAll(sc *scanner, rp *replay) (end position, err error) {
+	end = position{d.segs[0].num, segmentHeaderBytes}
 	var prevEnd uint32
 	for i, s := range d.segs {
 		if err := sc.load(s, s.limit); err != nil {
@@ -124,7 +125,7 @@ func (d *Disk) replayAll(sc *scanner, rp *replay) (end position, err error) {
 		if err != nil {
 			return end, err
 		}
-		if stated := sc.stated(off); (position{s.num, off}).before(stated) || off == segmentHeaderBytes && end.before(stated) {
+		if stated := sc.stated(off); (position{s.num, off}).before(stated) {
 			return end, damaged(s.num, off, stated)
 		}
 		if i > 0 && off == segmentHeaderBytes {

@@ -54,13 +54,37 @@ func parseSegmentName(name string) (num uint32, ok bool) {
 
 func (d *Disk) path(name string) string { return d.fs.PathJoin(d.dir, name) }
 
-func (d *Disk) syncDir() error {
-	f, err := d.fs.OpenDir(d.dir)
+func (d *Disk) syncDir() error { return syncDir(d.fs, d.dir) }
+
+func syncDir(fs vfs.FS, dir string) error {
+	f, err := fs.OpenDir(dir)
 	if err != nil {
-		return fmt.Errorf("raftlog: open %s: %w", d.dir, err)
+		return fmt.Errorf("raftlog: open %s: %w", dir, err)
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("raftlog: sync %s: %w", d.dir, err)
+		return fmt.Errorf("raftlog: sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+// makeDir makes dir and what is missing above it, durably: a log whose
+// directory is lost is lost. The parent of dir is synced in any case, because
+// an earlier attempt may have ended before it came to that.
+func makeDir(fs vfs.FS, dir string) error {
+	parents := []string{fs.PathDir(dir)}
+	for p := parents[0]; p != fs.PathDir(p); p = fs.PathDir(p) {
+		if _, err := fs.Stat(p); err == nil {
+			break
+		}
+		parents = append(parents, fs.PathDir(p))
+	}
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("raftlog: make %s: %w", dir, err)
+	}
+	for _, p := range parents {
+		if err := syncDir(fs, p); err != nil {
+			return err
+		}
 	}
 	return nil
 }
