@@ -288,22 +288,31 @@ func TestNoLeaseBeforeTheOwnTermIsApplied(t *testing.T) {
 	})
 }
 
+// beginSwap adds learners 4 and 5 and returns the change that puts them in the
+// place of 2 and 3.
+func beginSwap(t *testing.T, m *manual) (swap []consensus.ChangeStep) {
+	m.elect(1)
+	var add []consensus.ChangeStep
+	for _, id := range []consensus.ReplicaID{4, 5} {
+		member := consensus.Member{Replica: id, Node: consensus.NodeID(id)}
+		require.NoError(t, m.host(member.Node).Create(1, id, consensus.Initial{}))
+		add = append(add, consensus.ChangeStep{Kind: consensus.AddLearner, Member: member})
+		swap = append(swap, consensus.ChangeStep{Kind: consensus.Promote, Member: member},
+			consensus.ChangeStep{Kind: consensus.Remove, Member: consensus.Member{Replica: id - 2}})
+	}
+	m.reconfigure(1, add...)
+	m.until("learners", func() bool {
+		return m.status(4).Applied == m.status(1).Applied && m.status(5).Applied == m.status(1).Applied
+	})
+	m.tick(3)
+	return swap
+}
+
 // While a configuration is joint, either half could elect another leader.
 func TestJointLeaseNeedsBothHalves(t *testing.T) {
 	awake := func(o *consensus.Options) { o.QuiesceTicks = -1 }
 	stepwise(t, manualOptions{nodes: 5, replicas: 3, host: awake}, func(t *testing.T, m *manual) {
-		m.elect(1)
-		var add, swap []consensus.ChangeStep
-		for _, id := range []consensus.ReplicaID{4, 5} {
-			member := consensus.Member{Replica: id, Node: consensus.NodeID(id)}
-			require.NoError(t, m.host(member.Node).Create(1, id, consensus.Initial{}))
-			add = append(add, consensus.ChangeStep{Kind: consensus.AddLearner, Member: member})
-			swap = append(swap, consensus.ChangeStep{Kind: consensus.Promote, Member: member},
-				consensus.ChangeStep{Kind: consensus.Remove, Member: consensus.Member{Replica: id - 2}})
-		}
-		m.reconfigure(1, add...)
-		m.until("learners", func() bool { return len(m.host(4).Groups()) > 0 && m.status(4).Applied == m.status(1).Applied })
-		m.tick(3)
+		swap := beginSwap(t, m)
 		// The joint configuration is entered, and not left.
 		stay := func(p transport.Pending) bool { return kindOf(p) == "MsgAppResp" && p.From >= 4 }
 		m.lose = stay
@@ -322,6 +331,52 @@ func TestJointLeaseNeedsBothHalves(t *testing.T) {
 			require.Equal(t, []consensus.NodeID{1}, m.holders())
 		}
 		require.True(t, m.status(1).Joint)
+	})
+}
+
+// The new half counts as soon as the configuration is joint: the entry that
+// leaves it may commit before the leader's next tick.
+func TestJointLeaseNeedsBothHalvesAtOnce(t *testing.T) {
+	awake := func(o *consensus.Options) { o.QuiesceTicks = -1 }
+	stepwise(t, manualOptions{nodes: 5, replicas: 3, host: awake}, func(t *testing.T, m *manual) {
+		swap := beginSwap(t, m)
+		silent := func(p transport.Pending) bool {
+			return p.From >= 4 && (kindOf(p) == "Frame" || kindOf(p) == "MsgAppResp" && m.status(1).Joint)
+		}
+		m.lose = silent
+		m.tick(9)
+		require.Equal(t, []consensus.NodeID{1}, m.holders())
+		m.reconfigure(1, swap...)
+		m.settle() // not one tick
+		require.True(t, m.status(1).Joint)
+		require.Empty(t, m.holders())
+		m.lose = nil
+		m.until("the lease", func() bool { return len(m.holders()) == 1 && !m.status(1).Joint })
+	})
+}
+
+// A leader applies the change of its predecessor that removes it, and is gone
+// without a word. Its follower asks where it lived.
+func TestRemovedLeaderIsAskedWhereItLived(t *testing.T) {
+	awake := func(o *consensus.Options) { o.QuiesceTicks = -1 }
+	stepwise(t, manualOptions{host: awake}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.lose = func(p transport.Pending) bool { return kindOf(p) == "MsgAppResp" || kindOf(p) == "MsgApp" && p.To == 3 }
+		m.reconfigure(1, consensus.ChangeStep{Kind: consensus.Remove, Member: consensus.Member{Replica: 2}})
+		m.settle()
+		m.crash(1)
+		m.lose = nil
+		m.tick(9)
+		m.lose = dropping([]consensus.NodeID{3}, "Removed", "Release")
+		require.NoError(t, m.host(2).Campaign(1))
+		m.settle()
+		m.until("the end of replica 2", func() bool { return len(m.host(2).Groups()) == 0 })
+		require.Equal(t, 1, m.happened("2 leads"))
+		require.Len(t, m.status(3).Voters, 2)
+		require.True(t, m.host(3).Bound(1))
+		m.lose = nil
+		m.restart(1)
+		m.until("another leader", func() bool { return len(m.holders()) == 1 })
 	})
 }
 

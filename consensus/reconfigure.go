@@ -250,6 +250,9 @@ func (r *replica) applyConfChange(t *applyTask, e *pb.Entry) error {
 		}
 	}
 	r.setConfig(next)
+	// Now, not with the next tick: the entry that leaves a joint configuration
+	// may commit before that, and then the new half alone can elect.
+	r.fortify()
 	t.rows = []Row{{Key: rowConfig, Value: next.encode()}}
 	if r.change != nil && t.own != nil {
 		for _, b := range t.own {
