@@ -431,6 +431,7 @@ func (r *replica) step(in *input) {
 		if r.expelled(from, NodeID(in.n)) || r.mustNotVote(m) {
 			return
 		}
+		r.forgetLost(r.now())
 	case pb.MsgApp, pb.MsgHeartbeat, pb.MsgSnap:
 		r.silent = 0
 	}

@@ -174,11 +174,23 @@ func (s *hostShard) suspect(node NodeID) {
 		r.wake()
 		r.skipTicks = 0
 		if r.candidate(node) {
-			r.campaignIn = 2 + paced/suspectPace // the others notice within a tick
+			r.campaignIn = 1 + paced/suspectPace // not at once: the others' promises end a moment later
 			paced++
 		}
 		_ = r.rn.ForgetLeader()
 		r.touch()
+	}
+}
+
+// forgetLost forgets a leader whose node this node supports no more, for a
+// request for a vote that comes before the tick that would notice. Raft would
+// ignore the request while it believes in the leader.
+func (r *replica) forgetLost(now time.Duration) {
+	if r.lead == 0 || r.role != raft.StateFollower || r.node(r.lead) == r.host.opts.Node {
+		return
+	}
+	if _, _, ok := r.host.peers.get(r.node(r.lead)).promise(now); !ok {
+		_ = r.rn.ForgetLeader()
 	}
 }
 
