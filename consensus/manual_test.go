@@ -40,7 +40,6 @@ type manual struct {
 	trace  strings.Builder // everything that happened, to compare runs
 	events []string        // since they were last taken
 	calls  []*asyncCall    // not yet ended
-	order  int
 }
 
 type manualOptions struct {
