@@ -42,8 +42,8 @@ func (c *cluster) counters() harness.Counters {
 		for _, d := range c.disks {
 			if d != nil {
 				s := d.Stats()
-				t.Fsyncs += int64(s.Syncs)
-				t.DiskBytes += int64(s.Bytes)
+				t.Fsyncs += s.Syncs
+				t.DiskBytes += s.Bytes
 			}
 		}
 	}

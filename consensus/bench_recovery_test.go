@@ -72,7 +72,7 @@ func benchRecovery(b *testing.B, replay bool, size int) {
 			}
 		}
 		took := time.Since(start)
-		return harness.Event{Took: took, Bytes: int64(c.disks[0].Stats().LiveBytes), Entries: entries}, nil
+		return harness.Event{Took: took, Bytes: c.disks[0].Stats().LiveBytes, Entries: entries}, nil
 	})
 }
 
