@@ -50,7 +50,8 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	c := &chaos{t: t, rng: rand.New(rand.NewPCG(seed, 1)), spent: 3}
 	o := manualOptions{nodes: 5, replicas: 3, host: func(o *consensus.Options) {
 		o.MaxDrift = 0.2
-		o.ElectionTicks = 3 + c.rng.IntN(10)
+		// Mostly shorter than the lease, so that only promises stand in the way.
+		o.ElectionTicks = 2 + c.rng.IntN(7)
 		o.QuiesceTicks = 5 + c.rng.IntN(10)
 		o.LogTailBytes = 600
 	}}
@@ -211,9 +212,13 @@ func (c *chaos) disturb(id consensus.NodeID) {
 	chance := func(p float64) func(transport.Pending) bool {
 		return func(transport.Pending) bool { return rng.Float64() < p }
 	}
-	switch rng.IntN(6) {
+	switch rng.IntN(9) {
 	case 0:
 		m.lose = chance(0.2)
+	case 6, 7: // the leader is silent, its node is not
+		m.lose = dropping([]consensus.NodeID{id, consensus.NodeID(rng.IntN(5) + 1)}, "MsgHeartbeat", "MsgApp", "Release")
+	case 8: // bindings and releases are late
+		m.hold = dropping(nil, "Fortified", "Fortify", "MsgTimeoutNow", "Release", "Ask")
 	case 1:
 		m.hold = chance(0.5)
 	case 2:

@@ -429,6 +429,22 @@ func TestHeldFollowerAsks(t *testing.T) {
 	})
 }
 
+// The leader woke, found nobody and gave up, unheard by followers that sleep.
+// What wakes them is the request for a vote that they must not answer.
+func TestSleepingFollowerAsksWhenOthersCampaign(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.until("sleep", func() bool { return m.status(1).Asleep && m.status(2).Asleep && m.status(3).Asleep })
+		m.lose = func(p transport.Pending) bool { return p.From == 1 && kindOf(p) != "Frame" }
+		m.propose(1, "k", "v")
+		m.until("stepping down", func() bool { return m.happened("1 steps down") > 0 })
+		require.True(t, m.status(2).Asleep)
+		require.True(t, m.host(2).Bound(1))
+		m.lose = nil
+		m.until("a leader", func() bool { return len(m.holders()) == 1 })
+	})
+}
+
 // The node of the leader lives on and has no replica any more: it answers for
 // it.
 func TestDestroyedLeaderFreesItsFollowers(t *testing.T) {

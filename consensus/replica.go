@@ -428,7 +428,11 @@ func (r *replica) step(in *input) {
 	r.hint(from, NodeID(in.n))
 	switch m.GetType() {
 	case pb.MsgVote, pb.MsgPreVote:
-		if r.expelled(from, NodeID(in.n)) || r.mustNotVote(m) {
+		if r.expelled(from, NodeID(in.n)) {
+			return
+		}
+		if r.mustNotVote(m) {
+			r.wakeFor(from) // asleep it would never ask whether its leader still leads
 			return
 		}
 		r.forgetLost(r.now())
@@ -452,12 +456,32 @@ func (r *replica) destroy(done raftlog.Completion) {
 	r.host.leaving.Store(r.group, struct{}{})
 	r.shard.remove(r)
 	r.abandon(ErrClosed)
-	r.log.Destroy(done)
-	r.shard.wrote()
+	r.shard.ending[r] = struct{}{}
 	r.destroyed = true
-	if r.busy == 0 {
-		r.destroyMachine()
-	}
+	r.busy++
+	r.log.Destroy(&tombstone{r: r, done: done})
+	r.shard.wrote()
+}
+
+// A tombstone is the end of a replica in the log. The machine goes after it: if
+// the machine went first, a loss of power between the two would leave a log
+// that was cut, and nothing that holds what was cut off.
+type tombstone struct {
+	r    *replica
+	done raftlog.Completion
+}
+
+// Written is called by the log.
+func (t *tombstone) Written(err error) {
+	r := t.r
+	r.later(func() {
+		if err != nil {
+			r.host.fail(fmt.Errorf("consensus: group %d: tombstone: %w", r.group, err))
+			return
+		}
+		r.letGo()
+	})
+	t.done.Written(err)
 }
 
 // hold keeps the machine open for a background user, from any goroutine but
@@ -493,6 +517,7 @@ func (r *replica) later(fn func()) {
 // destroyMachine removes the machine, in the background unless the host
 // stops: the worker must not wait for a disk.
 func (r *replica) destroyMachine() {
+	delete(r.shard.ending, r)
 	destroy := func() {
 		if err := r.sm.Destroy(); err != nil {
 			// The tombstone stands; Create removes what is left.
