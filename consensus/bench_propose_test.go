@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/raftlog"
 	"github.com/phantomdb/phantomdb/harness"
 )
 
@@ -85,6 +86,16 @@ func proposeCases() []proposeCase {
 	return pinned
 }
 
+// memoryTail is the length of a group's log on a disk in memory.
+const memoryTail = 2 << 20
+
+// memoryLog and memorySegments have a disk in memory use its files again soon:
+// the file system in memory takes longer to let a file grow than to write it,
+// and a disk has no such cost to compare with.
+func memoryLog(o *consensus.Options) { o.LogTailBytes = memoryTail }
+
+func memorySegments(o *raftlog.Options) { o.MaxSegmentBytes = 1 << 20 }
+
 // BenchmarkPropose asks what a replicated command costs: submitted at the
 // leader's node, durable on a quorum (disk=sync), applied, answered.
 //
@@ -92,7 +103,11 @@ func proposeCases() []proposeCase {
 func BenchmarkPropose(b *testing.B) {
 	for _, p := range proposeCases() {
 		b.Run(p.name(), func(b *testing.B) {
-			c := bootBench(b, setup{nodes: p.nodes, groups: p.groups, disk: p.disk, net: p.net})
+			s := setup{nodes: p.nodes, groups: p.groups, disk: p.disk, net: p.net}
+			if p.disk == "none" && p.clients*p.size <= memoryTail/4 {
+				s.options, s.raftlog = memoryLog, memorySegments
+			}
+			c := bootBench(b, s)
 			leaders := c.leaders()
 			values := make([][]byte, p.clients)
 			for i := range values {
