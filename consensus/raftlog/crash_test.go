@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -17,9 +18,29 @@ import (
 type hookFS struct {
 	vfs.FS
 	before   func()
-	syncErr  error // what the next syncs return
-	writeErr error
+	reading  func()
+	unlocked bool // locks are not taken, as after the end of a process
+	mu       sync.Mutex
+	syncErr  error                 // guarded by mu; what syncs return from now on
+	writeErr error                 // guarded by mu
 	loose    map[string][][2]int64 // by name, ranges written since the last sync
+}
+
+// fail makes every write or sync end in err.
+func (h *hookFS) fail(what string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if what == "sync" {
+		h.syncErr = err
+	} else {
+		h.writeErr = err
+	}
+}
+
+func (h *hookFS) errs() (write, sync error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.writeErr, h.syncErr
 }
 
 func (h *hookFS) call() {
@@ -64,16 +85,32 @@ type hookFile struct {
 
 func (f *hookFile) WriteAt(p []byte, off int64) (int, error) {
 	f.fs.call()
-	if f.fs.writeErr != nil {
-		return 0, f.fs.writeErr
+	if err, _ := f.fs.errs(); err != nil {
+		return 0, err
 	}
+	f.fs.mu.Lock()
 	if f.fs.loose == nil {
 		f.fs.loose = map[string][][2]int64{}
 	}
 	f.fs.loose[f.name] = append(f.fs.loose[f.name], [2]int64{off, off + int64(len(p))})
+	f.fs.mu.Unlock()
 	n, err := f.File.WriteAt(p, off)
 	f.fs.call()
 	return n, err
+}
+
+func (f *hookFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.fs.reading != nil {
+		f.fs.reading()
+	}
+	return f.File.ReadAt(p, off)
+}
+
+func (h *hookFS) Lock(name string) (io.Closer, error) {
+	if h.unlocked {
+		return io.NopCloser(nil), nil
+	}
+	return h.FS.Lock(name)
 }
 
 func (f *hookFile) Sync() error     { return f.sync(f.File.Sync) }
@@ -81,11 +118,13 @@ func (f *hookFile) SyncData() error { return f.sync(f.File.SyncData) }
 
 func (f *hookFile) sync(sync func() error) error {
 	f.fs.call()
-	if f.fs.syncErr != nil {
-		return f.fs.syncErr
+	if _, err := f.fs.errs(); err != nil {
+		return err
 	}
 	err := sync()
+	f.fs.mu.Lock()
 	delete(f.fs.loose, f.name)
+	f.fs.mu.Unlock()
 	f.fs.call()
 	return err
 }

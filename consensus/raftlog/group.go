@@ -78,7 +78,10 @@ func (g *Group) end(done Completion, late error) {
 // FirstIndex.
 func (g *Group) Append(hs *pb.HardState, entries []*pb.Entry, done Completion) {
 	g.mu.Lock()
-	g.checkEntries(entries)
+	if broken := g.checkEntries(entries); broken != "" {
+		g.mu.Unlock()
+		panic(broken)
+	}
 	d := g.log.disk
 	d.mu.Lock()
 	late := g.refuse()
@@ -91,22 +94,24 @@ func (g *Group) Append(hs *pb.HardState, entries []*pb.Entry, done Completion) {
 	g.end(done, late)
 }
 
-func (g *Group) checkEntries(entries []*pb.Entry) {
+// checkEntries tells which invariant an append breaks, if any.
+func (g *Group) checkEntries(entries []*pb.Entry) string {
 	if len(entries) == 0 {
-		return
+		return ""
 	}
 	first := entries[0].GetIndex()
 	if first > g.ring.end() || first <= g.base {
-		panic(fmt.Sprintf("raftlog: group %d: append at index %d to a log from %d to %d", g.id, first, g.base+1, g.ring.end()-1))
+		return fmt.Sprintf("raftlog: group %d: append at index %d to a log from %d to %d", g.id, first, g.base+1, g.ring.end()-1)
 	}
 	for i, e := range entries {
 		if e.GetIndex() != first+uint64(i) {
-			panic(fmt.Sprintf("raftlog: group %d: entry %d of an append at index %d has index %d", g.id, i, first, e.GetIndex()))
+			return fmt.Sprintf("raftlog: group %d: entry %d of an append at index %d has index %d", g.id, i, first, e.GetIndex())
 		}
 		if len(e.GetData()) > mostSegmentBytes {
-			panic(fmt.Sprintf("raftlog: group %d: entry %d of %d bytes, expected at most %d", g.id, e.GetIndex(), len(e.GetData()), mostSegmentBytes))
+			return fmt.Sprintf("raftlog: group %d: entry %d of %d bytes, expected at most %d", g.id, e.GetIndex(), len(e.GetData()), mostSegmentBytes)
 		}
 	}
+	return ""
 }
 
 // putAll writes an append in one frame if it fits a segment. If not, the new
