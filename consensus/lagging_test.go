@@ -62,7 +62,7 @@ func TestMemoryIsBoundedWhileAFollowerIsDown(t *testing.T) {
 		require.NoError(t, err)
 		most.log = max(most.log, st.LogBytes)
 		most.pending = max(most.pending, l.Stats().PendingBytes)
-		most.live = max(most.live, int64(c.disks[l.Node()-1].Stats().LiveBytes))
+		most.live = max(most.live, c.disks[l.Node()-1].Stats().LiveBytes)
 	}
 	grown := heapInUse() - heapBefore
 	t.Logf("%d MiB pushed: log %d KiB, pending %d KiB, live log of the disk %d KiB at most; heap grew by %d KiB",

@@ -150,7 +150,7 @@ func (a *arena) fallBehind(ctx context.Context, l *ledger, round int) uint64 {
 		c.ops++
 		key := fmt.Sprintf("%s.%d.%0200d", c.life, c.ops, 0) // long, so that the log fills soon
 		l.book(1, key, c.once(ctx, 1, key, time.Second))
-		if h, st, ok = a.leads(ctx, 1); ok && st.First > behind.Last+1 {
+		if _, st, ok = a.leads(ctx, 1); ok && st.First > behind.Last+1 {
 			return victim
 		}
 	}

@@ -25,6 +25,7 @@ type hostShard struct {
 
 	// Owned by the worker.
 	replicas map[GroupID]*replica
+	ending   map[*replica]struct{} // destroyed, their machines are still there
 	out      []outbox
 	used     bool // in worker.hosts
 	log      bool // the log has something to flush
@@ -40,7 +41,7 @@ type outbox struct {
 }
 
 func newHostShard(h *Host, w *worker) *hostShard {
-	return &hostShard{host: h, w: w, replicas: map[GroupID]*replica{}}
+	return &hostShard{host: h, w: w, replicas: map[GroupID]*replica{}, ending: map[*replica]struct{}{}}
 }
 
 func (s *hostShard) admit(bytes int64) bool {
@@ -117,6 +118,10 @@ func (s *hostShard) close() error {
 	var err error
 	for _, r := range s.replicas {
 		err = errors.Join(err, r.close())
+	}
+	for r := range s.ending { // Create removes what their machines leave
+		r.destroyed = false
+		err = errors.Join(err, r.sm.Close())
 	}
 	s.out = nil
 	return err
