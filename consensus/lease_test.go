@@ -475,3 +475,17 @@ func TestRemovedReplicaThatAsksIsTold(t *testing.T) {
 		require.Error(t, m.host(3).Create(1, 3, consensus.Initial{}), "its id is spent")
 	})
 }
+
+// When the promises to a lost node end, one replica of those left campaigns
+// and the others wait for it: they would only split the votes.
+func TestChosenReplicaCampaignsFirst(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.crash(1)
+		m.tick(11)
+		require.Equal(t, 1, m.happened("2 suspects"))
+		require.Equal(t, 1, m.happened("3 suspects"))
+		require.Equal(t, []consensus.NodeID{3}, m.holders())
+		require.Zero(t, m.happened("2 campaigns"))
+	})
+}

@@ -178,6 +178,7 @@ func (s *hostShard) suspect(node NodeID) {
 			paced++
 		}
 		_ = r.rn.ForgetLeader()
+		r.ready() // or a tick in this very pass took the leader for known, and nobody campaigned
 		r.touch()
 	}
 }
