@@ -1,8 +1,3 @@
-// The tag goes when go.mod lists github.com/pmezard/go-difflib, which datadriven
-// imports.
-
-//go:build datadriven
-
 package consensus_test
 
 import (
