@@ -11,14 +11,14 @@ func (d *Disk) prepareLoop() {
 		if d.Err() != nil {
 			continue
 		}
-		if err := d.prepare(); err != nil {
-			_ = d.fail(err)
-			continue
-		}
+		// Collection first: what it retires needs no filling.
 		if d.worthCollecting() {
 			d.maint <- struct{}{}
 			d.collect()
 			<-d.maint
+		}
+		if err := d.prepare(); err != nil {
+			_ = d.fail(err)
 		}
 	}
 }

@@ -18,6 +18,8 @@ const (
 	// maxFrameBytes closes a frame that holds more than one write, so that
 	// recovery holds no more than one segment and damage costs little.
 	maxFrameBytes = 1 << 20
+	// maxIndex keeps arithmetic on indexes from overflowing.
+	maxIndex = 1 << 62
 	// entryOverhead bounds what a record adds to an entry's data: its header,
 	// kind and five varints.
 	entryOverhead = recordHeaderBytes + 1 + 5*binary.MaxVarintLen64
@@ -191,6 +193,9 @@ func (r *record) decode(b []byte) error {
 	}
 	if d.bad || len(d.rest) > 0 {
 		return errRecord
+	}
+	if r.index > maxIndex {
+		return fmt.Errorf("raftlog: record of index %d, expected at most %d", r.index, uint64(maxIndex))
 	}
 	return nil
 }

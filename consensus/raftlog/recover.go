@@ -28,7 +28,7 @@ func (d *Disk) recover() error {
 	if err := d.openSegments(nums); err != nil {
 		return err
 	}
-	rp := &replay{disk: d}
+	rp := newReplay(d, nil, d.segs)
 	sc := &scanner{store: d.store}
 	end, err := d.replayAll(sc, rp)
 	if err != nil {

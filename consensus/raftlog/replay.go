@@ -9,15 +9,23 @@ type replay struct {
 	disk    *Disk
 	only    *owner // nil: every owner
 	records int64
+	// maxHole bounds the memory that one record can ask for: what is missing
+	// comes later in the log, so there is no more of it than fits there.
+	maxHole uint64
 
 	// The owner and group of the last record: the next is mostly of them.
 	owner *owner
 	group *Group
 }
 
-// maxHole bounds the indexes that a damaged but valid record can ask memory
-// for.
-const maxHole = 1 << 28
+// newReplay prepares to replay segs for one owner, or for all if it is nil.
+func newReplay(d *Disk, only *owner, segs []*segment) *replay {
+	rp := &replay{disk: d, only: only}
+	for _, s := range segs {
+		rp.maxHole += uint64(s.limit) / recordHeaderBytes
+	}
+	return rp
+}
 
 // apply replays one record.
 func (rp *replay) apply(r *record) error {
@@ -28,9 +36,9 @@ func (rp *replay) apply(r *record) error {
 	g := rp.find(r)
 	switch r.kind {
 	case kindEntry:
-		return g.replayEntry(r)
+		return g.replayEntry(r, rp.maxHole)
 	case kindRewrite:
-		return g.replayRewrite(r)
+		return g.replayRewrite(r, rp.maxHole)
 	case kindHard:
 		g.hard = r.hard
 	case kindTruncate:
@@ -63,7 +71,7 @@ func (rp *replay) find(r *record) *Group {
 // During replay elem.sum holds the length of the record alone, and an elem of
 // length 0 is a hole.
 
-func (g *Group) replayEntry(r *record) error {
+func (g *Group) replayEntry(r *record, maxHole uint64) error {
 	if r.index <= g.base {
 		return fmt.Errorf("group %d: entry %d of a log that begins at %d", g.id, r.index, g.base+1)
 	}
@@ -83,7 +91,7 @@ func (g *Group) replayEntry(r *record) error {
 	return nil
 }
 
-func (g *Group) replayRewrite(r *record) error {
+func (g *Group) replayRewrite(r *record, maxHole uint64) error {
 	e := elem{term: r.term, sum: uint64(r.length), at: r.at}
 	switch {
 	case r.index <= g.base:
@@ -189,7 +197,7 @@ func (d *Disk) refresh(o *owner) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.groups = make(map[GroupID]*Group)
-	rp, sc := &replay{disk: d, only: o, owner: o}, &scanner{store: d.store}
+	rp, sc := newReplay(d, o, segs), &scanner{store: d.store}
 	for _, s := range segs {
 		if end.seg < s.num {
 			break
