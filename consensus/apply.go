@@ -126,6 +126,7 @@ func (t *applyTask) run(a *applyBatch) {
 	if t.err = a.apply(r.sm, &Batch{Index: last.GetIndex(), Term: last.GetTerm(), Commands: a.commands, Rows: rows}); t.err != nil {
 		return
 	}
+	r.reached.Store(last.GetIndex())
 	for _, own := range t.own {
 		if own != nil && own.count > 0 {
 			r.finish(own, nil)

@@ -23,13 +23,21 @@ type Lease struct {
 // the machine that starts after Lease returned true is linearizable, with no
 // message sent: what the machine holds then was the group's state at some
 // moment since the call.
+//
+// It is false while something committed waits for this node's machine, for
+// instance because the own disk is slower than a quorum's: a follower may have
+// applied it and shown it to a reader already. ReadIndex waits for it.
 func (h *Host) Lease(g GroupID) (Lease, bool) {
 	v, ok := h.replicas.Load(g)
 	if !ok {
 		return Lease{}, false
 	}
-	gr := v.(*replica).grant.Load()
+	r := v.(*replica)
+	gr := r.grant.Load()
 	if gr == nil {
+		return Lease{}, false
+	}
+	if committed := r.committed.Load(); r.reached.Load() < committed {
 		return Lease{}, false
 	}
 	now := h.opts.Clock.Mono()

@@ -42,6 +42,9 @@ type replica struct {
 	leader  atomic.Uint64         // ReplicaID of the leader, 0 if unknown
 	grant   atomic.Pointer[grant] // the lease, nil if there is none
 	applied atomic.Uint64
+	// reached is applied as clients may rely on it: it moves before they are
+	// woken. committed moves before another node can hear of it.
+	reached, committed atomic.Uint64
 	// published is conf, for anybody. A config is replaced, never changed.
 	published atomic.Pointer[config]
 
@@ -180,6 +183,7 @@ func (r *replica) adopt(state State) error {
 	r.sessions = ses
 	r.setConfig(conf)
 	r.applied.Store(state.Index)
+	r.reached.Store(state.Index)
 	return nil
 }
 
@@ -257,6 +261,7 @@ func (r *replica) ready() {
 		rd := r.rn.Ready()
 		if rd.HardState != nil {
 			r.term = rd.GetTerm()
+			r.committed.Store(rd.HardState.GetCommit())
 		}
 		if rd.SoftState != nil {
 			r.roleChanged(rd.SoftState)
