@@ -169,7 +169,8 @@ func (l *Log) Close() error {
 
 // Crash ends the logical log as the end of its process would: what the owner
 // has buffered and no flush has taken is gone, and no Completion is called any
-// more. The owner can be opened again while others go on.
+// more, but for one that is being called. The owner can be opened again while
+// others go on.
 func (l *Log) Crash() { l.leave(true) }
 
 // leave gives the owner up. What is known of its groups goes too: the segments

@@ -188,7 +188,7 @@ func (d *Disk) cut(end position) error {
 		return err
 	} else if dirty {
 		d.opts.Logger.Info("raftlog: cut", "dir", d.dir, "segment", s.num, "offset", end.off)
-		if err := zero(s.file, int64(end.off), size, nil); err != nil {
+		if err := zero(s.file, int64(end.off), size); err != nil {
 			return fmt.Errorf("raftlog: zero segment %d from offset %d: %w", s.num, end.off, err)
 		}
 	}

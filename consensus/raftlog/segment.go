@@ -169,20 +169,25 @@ func (d *Disk) makeSpare(bytes, fill int64) (spare, error) {
 	if err != nil {
 		return sp, fmt.Errorf("raftlog: create %s: %w", sp.name, err)
 	}
-	err = zero(f, 0, fill, d.stopped)
+	// Synced piece by piece, so that the syncs of the log beside it never wait
+	// for a whole segment.
+	const piece = 4 << 20
+	for off := int64(0); off < fill && err == nil && !d.stopped(); off += piece {
+		err = errors.Join(zero(f, off, min(off+piece, fill)), f.SyncData())
+	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return sp, fmt.Errorf("raftlog: fill %s: %w", sp.name, err)
 	}
 	return sp, nil
 }
 
-// zero writes zeros from one offset to another unless stop says otherwise.
-func zero(f io.WriterAt, from, to int64, stop func() bool) error {
+// zero writes zeros from one offset to another.
+func zero(f io.WriterAt, from, to int64) error {
 	if from >= to {
 		return nil
 	}
 	zeros := make([]byte, min(to-from, 1<<20))
-	for from < to && (stop == nil || !stop()) {
+	for from < to {
 		n := min(to-from, int64(len(zeros)))
 		if _, err := f.WriteAt(zeros[:n], from); err != nil {
 			return err
