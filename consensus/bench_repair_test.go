@@ -35,6 +35,7 @@ func BenchmarkConflict(b *testing.B) {
 			w := &watch{}
 			c := bootBench(b, setup{disk: "none", net: "sim", options: func(o *consensus.Options) {
 				shortTicks(o)
+				o.ElectionTicks = 200 // so long the leader takes commands alone
 				o.MaxBatchCommands = 1
 				w.options(o)
 			}})
@@ -53,6 +54,7 @@ func (c *cluster) conflict(b *testing.B, w *watch, entries int) (harness.Event, 
 	c.wire.Partition([]consensus.NodeID{old.Node()}, c.others(old))
 	lost, err := c.diverge(ctx, old, entries)
 	if err != nil {
+		c.wire.Heal()
 		return harness.Event{}, err
 	}
 	next, err := c.anyLeader(ctx, c.others(old), putOf("k", 128))
