@@ -123,8 +123,8 @@ func (d *Disk) enqueue(l *Log, done Completion) {
 	}
 }
 
-// forget turns the buffered records of an owner into nothing and drops its
-// completions. The caller holds d.mu.
+// forget turns the buffered records of an owner into nothing. Its completions
+// are dropped when their turn comes. The caller holds d.mu.
 func (d *Disk) forget(l *Log) {
 	d.closeFrame()
 	for i := range d.buf.runs {
@@ -147,14 +147,6 @@ func (d *Disk) forget(l *Log) {
 			}
 		}
 	}
-	kept := d.buf.waiters[:0]
-	for _, w := range d.buf.waiters {
-		if w.log != l {
-			kept = append(kept, w)
-		}
-	}
-	clear(d.buf.waiters[len(kept):])
-	d.buf.waiters = kept
 }
 
 // signal wakes whoever listens on a channel of capacity one.
