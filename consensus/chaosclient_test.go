@@ -30,6 +30,7 @@ type chaosClient struct {
 	sessions map[consensus.GroupID]*clientSession
 	guess    map[consensus.GroupID]consensus.NodeID // who led last
 	told     chaosCounts
+	seen     map[string][]string // by key, where each read was served; for a report
 }
 
 // A workload is what all clients share.
@@ -269,8 +270,8 @@ func (c *chaosClient) read(ctx context.Context, g consensus.GroupID, key string)
 	for range len(c.a.nodes) {
 		node := consensus.NodeID(1 + c.rng.IntN(len(c.a.nodes)))
 		byLease := c.rng.IntN(2) == 0
-		if byLease && c.guess[g] != 0 {
-			node = c.guess[g]
+		if byLease {
+			node = c.claimant(g, node)
 		}
 		if value, found, ok := c.readAt(ctx, node, g, key, byLease); ok {
 			c.told.reads++
@@ -280,6 +281,20 @@ func (c *chaosClient) read(ctx context.Context, g consensus.GroupID, key string)
 	}
 	c.told.failedReads++
 	call.Failed()
+}
+
+// claimant returns the first node from a start that claims the lease, also one
+// that others have deposed: what it claims is what is to be tested.
+func (c *chaosClient) claimant(g consensus.GroupID, start consensus.NodeID) consensus.NodeID {
+	for range c.a.nodes {
+		if h := c.a.at(start); h != nil {
+			if _, ok := h.Lease(g); ok {
+				return start
+			}
+		}
+		start = start%consensus.NodeID(len(c.a.nodes)) + 1
+	}
+	return start
 }
 
 // readAt reads on one node. The machine is taken first: if the replica goes
@@ -293,10 +308,13 @@ func (c *chaosClient) readAt(ctx context.Context, node consensus.NodeID, g conse
 	if err != nil {
 		return "", false, false
 	}
+	by := "ReadIndex"
 	if byLease {
-		if _, ok := h.Lease(g); !ok {
+		lease, ok := h.Lease(g)
+		if !ok {
 			return "", false, false
 		}
+		by = fmt.Sprintf("lease %+v", lease)
 	} else {
 		try, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 		err := h.ReadIndex(try, g)
@@ -308,7 +326,11 @@ func (c *chaosClient) readAt(ctx context.Context, node consensus.NodeID, g conse
 			return "", false, false
 		}
 	}
-	return readMachine(sm.(*kv.Machine), key)
+	value, found, ok := readMachine(sm.(*kv.Machine), key)
+	if ok {
+		c.seen[key] = append(c.seen[key], fmt.Sprintf("client %d: %q (%v) on node %d by %s", c.id, value, found, node, by))
+	}
+	return value, found, ok
 }
 
 // readMachine reads a key as the history knows it. It is not ok if the machine

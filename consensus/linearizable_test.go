@@ -131,6 +131,14 @@ func finishChaos(t *testing.T, a *arena, history *verify.History, clients []*cha
 	if run.reconfigure {
 		require.NotZero(t, m.done.added, "no replica was added")
 	}
+	var violation *verify.Violation
+	if errors.As(history.Check(0), &violation) { // Require tells what, this where
+		for _, c := range clients {
+			for _, line := range c.seen[violation.Key] {
+				t.Log(line)
+			}
+		}
+	}
 	verify.Require(t, history, harness.Seed())
 }
 
@@ -166,7 +174,7 @@ func newClients(t *testing.T, a *arena, h *verify.History, seed uint64, n int) [
 	for i := range n {
 		clients = append(clients, &chaosClient{
 			tb: t, a: a, id: i, rng: rand.New(rand.NewPCG(seed, 1000+uint64(i))), history: h, work: work,
-			sessions: map[consensus.GroupID]*clientSession{}, guess: map[consensus.GroupID]consensus.NodeID{},
+			sessions: map[consensus.GroupID]*clientSession{}, guess: map[consensus.GroupID]consensus.NodeID{}, seen: map[string][]string{},
 		})
 	}
 	return clients

@@ -142,14 +142,14 @@ func (a *arena) fallBehind(ctx context.Context, l *ledger, round int) uint64 {
 		victim = uint64(st.Voters[1].Node)
 	}
 	a.isolate(victim, true)
-	behind, err := a.nodes[victim-1].Host().Status(1)
-	require.NoError(a.tb, err)
 	c := newLedgerClient(a, l, a.setup.seed, 0, fmt.Sprint("k", round))
 	for {
 		require.NoError(a.tb, ctx.Err())
 		c.ops++
 		key := fmt.Sprintf("%s.%d.%0200d", c.life, c.ops, 0) // long, so that the log fills soon
 		l.book(1, key, c.once(ctx, 1, key, time.Second))
+		behind, err := a.nodes[victim-1].Host().Status(1)
+		require.NoError(a.tb, err)
 		if _, st, ok = a.leads(ctx, 1); ok && st.First > behind.Last+1 {
 			return victim
 		}
