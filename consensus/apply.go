@@ -28,25 +28,28 @@ func (r *replica) apply(m *pb.Message) {
 		r.backlog = append(r.backlog, m)
 		return
 	}
+	if r.host.stopping.Load() {
+		return // the log has the entries, and whoever waits is told by close
+	}
 	t := &applyTask{r: r, entries: m.GetEntries(), responses: m.GetResponses()}
 	if len(r.inflight) > 0 {
 		t.own = make([]*batch, len(t.entries))
 	}
+	r.handing = true
+	defer func() { r.handing = false }()
 	for i, e := range t.entries {
 		if b := r.settle(e); b != nil {
 			t.own[i] = b
 		}
 		if e.GetType() != pb.EntryNormal {
 			if err := r.applyConfChange(t, e); err != nil {
+				t.abandon(err)
 				r.host.fail(fmt.Errorf("consensus: group %d: index %d: %w", r.group, e.GetIndex(), err))
 				return
 			}
 		}
 	}
 	if r.host.opts.AsyncApply {
-		if r.host.stopping.Load() {
-			return
-		}
 		r.applying = true
 		r.busy++
 		r.host.wg.Add(1)
@@ -65,20 +68,19 @@ func (r *replica) appliedAsync(t *applyTask) {
 		return
 	}
 	r.appliedTask(t)
-	if r.install != nil && !r.flushing {
-		r.runInstall()
-	}
 	for len(r.backlog) > 0 && !r.applying && !r.gone {
 		m := r.backlog[0]
 		r.backlog = r.backlog[1:]
 		r.apply(m)
 	}
+	r.runInstall()
 }
 
 // appliedTask follows up on what was applied: Raft is told, readers are let
 // go, the log may be cut.
 func (r *replica) appliedTask(t *applyTask) {
 	if t.err != nil {
+		t.abandon(t.err)
 		r.host.fail(fmt.Errorf("consensus: group %d: apply: %w", r.group, t.err))
 		return
 	}
@@ -93,8 +95,15 @@ func (r *replica) appliedTask(t *applyTask) {
 	}
 	r.changeApplied()
 	r.compact()
-	if r.removedSelf() {
-		r.destroy(ignoreWritten{})
+	r.seekRemoval()
+}
+
+// abandon ends the wait for the batches of a task that was not applied.
+func (t *applyTask) abandon(why error) {
+	for _, b := range t.own {
+		if b != nil && b.count > 0 {
+			t.r.finish(b, unknown(t.r.group, why))
+		}
 	}
 }
 
@@ -268,7 +277,8 @@ func (a *applyBatch) control(c *decodedCommand, index uint64, own *batch, pos in
 	switch c.kind {
 	case commandOpen:
 		id := index*maxOrdinals + uint64(pos)
-		row, err := a.sessions.open(id, index)
+		limit := decoder{buf: c.data}
+		row, err := a.sessions.open(id, index, limit.uvarint())
 		if err != nil {
 			own.refuse(pos, rejected(g, err))
 			return

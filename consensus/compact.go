@@ -3,6 +3,9 @@ package consensus
 import (
 	"fmt"
 	"sort"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
 )
 
 // compact cuts the log behind the tail that is kept, and asks the machine to
@@ -29,8 +32,8 @@ func (r *replica) truncate(keep int64) {
 		return bytes-r.log.SizeTo(first+uint64(i)) <= keep
 	})
 	want := min(first+uint64(n), applied)
-	if r.outgoing > 0 {
-		want = min(want, r.pinned)
+	if r.holdsLog() {
+		want = min(want, r.pin.index)
 	}
 	if durable := r.sm.Durable(); want > durable {
 		r.flushMachine()
@@ -41,6 +44,25 @@ func (r *replica) truncate(keep int64) {
 		r.shard.wrote()
 		r.host.stats.truncations.Add(1)
 	}
+}
+
+// holdsLog says whether a follower that gets a snapshot still needs the log
+// behind it: until it follows, or the snapshot's time is over.
+func (r *replica) holdsLog() bool {
+	if r.pin.index == 0 {
+		return false
+	}
+	held := r.role == raft.StateLeader && r.now() < r.pin.until
+	if held && r.outgoing == 0 {
+		held = false
+		r.rn.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+			held = held || ReplicaID(id) == r.pin.to && p.Match < r.pin.index
+		})
+	}
+	if !held && r.outgoing == 0 {
+		r.pin = pin{}
+	}
+	return held || r.outgoing > 0
 }
 
 // flushMachine makes the machine durable in the background; the log is cut
@@ -68,7 +90,7 @@ func (r *replica) flushed(err error) {
 		r.host.fail(fmt.Errorf("consensus: group %d: flush machine: %w", r.group, err))
 		return
 	}
-	if r.install != nil && !r.applying {
+	if r.install != nil {
 		r.runInstall()
 		return
 	}
@@ -83,7 +105,9 @@ func (r *replica) flushed(err error) {
 func (s *hostShard) relieve(over int64) {
 	list := make([]*replica, 0, len(s.replicas))
 	for _, r := range s.replicas {
-		list = append(list, r)
+		if !r.gone {
+			list = append(list, r)
+		}
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].log.Bytes() > list[j].log.Bytes() })
 	for _, r := range list {

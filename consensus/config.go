@@ -29,6 +29,11 @@ func initialConfig(g GroupID, node NodeID, id ReplicaID, init Initial) (*config,
 		if m.Replica == 0 || m.Node == 0 || c.node(m.Replica) != 0 {
 			return nil, fmt.Errorf("consensus: create group %d: voter %d on node %d: expected distinct ids above 0", g, m.Replica, m.Node)
 		}
+		for _, o := range c.members {
+			if o.Node == m.Node {
+				return nil, fmt.Errorf("consensus: create group %d: voters %d and %d share node %d", g, o.Replica, m.Replica, m.Node)
+			}
+		}
 		self = self || m.Replica == id && m.Node == node
 		c.add(m)
 		c.conf.Voters = append(c.conf.Voters, uint64(m.Replica))

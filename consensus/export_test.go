@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"math"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -27,7 +28,7 @@ func Tell(g GroupID, from, to ReplicaID, kind string, values ...uint64) transpor
 
 // Frame makes a node's frame, see frame.
 func Frame(epoch, sent, ackEpoch, ackSent, ackGen uint64) transport.Message {
-	f := frame{epoch: epoch, sent: sent, ackEpoch: ackEpoch, ackSent: ackSent, ackGen: ackGen}
+	f := frame{epoch: epoch, sent: sent, ackEpoch: ackEpoch, ackSent: ackSent, ackGen: ackGen, length: math.MaxInt64}
 	return transport.Message{Kind: kindFrame, Payload: f.encode()}
 }
 

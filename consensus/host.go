@@ -50,6 +50,7 @@ type Host struct {
 
 // New starts a host with the replicas that its log recovered.
 func New(o Options) (*Host, error) {
+	epoch := o.Epoch
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
@@ -70,6 +71,9 @@ func New(o Options) (*Host, error) {
 		h.shards = append(h.shards, newHostShard(h, w))
 	}
 	recovered := h.log.Groups()
+	if epoch == 0 && len(recovered) > 0 {
+		return nil, errors.Join(errors.New("consensus: option Epoch is 0 though the log holds groups: expected one above that of every earlier start"), h.Close())
+	}
 	if len(recovered) > 0 {
 		h.votesFrom = h.started + o.LeaseDuration
 	}
@@ -229,6 +233,9 @@ func (h *Host) start(g GroupID, lg *raftlog.Group, sm StateMachine, state State)
 	}
 	h.replicas.Store(g, r)
 	h.run(r.w, func() { r.shard.add(r) })
+	if h.dead.Load() { // fail may not have seen it
+		r.abandon(ErrClosed, false)
+	}
 	return nil
 }
 
@@ -297,9 +304,9 @@ func (h *Host) Receive(from NodeID, msgs []transport.Message) {
 				r = rep
 			}
 		}
-		if m.Kind == kindRaft && r != nil {
-			if size := dataBytes(m.Raft); size == 0 || r.shard.admit(size) {
-				r.w.post(input{kind: inputMessage, n: int(from), h: h, r: r, msg: m.Raft})
+		if m.Kind == kindRaft {
+			if r != nil {
+				h.receiveRaft(from, r, m)
 			}
 			continue
 		}
@@ -308,7 +315,38 @@ func (h *Host) Receive(from NodeID, msgs []transport.Message) {
 			kind: m.Kind, payload: m.Payload,
 		}
 		w := h.pool.of(m.Group)
-		w.post(input{kind: inputHostMessage, h: h, r: r, msg: hm})
+		if !w.postMessage(input{kind: inputHostMessage, h: h, r: r, msg: hm}) {
+			h.stats.dropped.Add(1)
+		}
+	}
+}
+
+// fromWire are Raft's messages that may come from another node. The others are
+// local, or come another way, and would do harm: a snapshot that nobody staged,
+// or word from a disk that is not this node's.
+var fromWire = func() (ok [64]bool) {
+	for _, t := range []pb.MessageType{
+		pb.MsgApp, pb.MsgAppResp, pb.MsgHeartbeat, pb.MsgHeartbeatResp, pb.MsgVote, pb.MsgVoteResp,
+		pb.MsgPreVote, pb.MsgPreVoteResp, pb.MsgTimeoutNow, pb.MsgReadIndex, pb.MsgReadIndexResp,
+	} {
+		ok[t] = true
+	}
+	return ok
+}()
+
+func (h *Host) receiveRaft(from NodeID, r *replica, m *transport.Message) {
+	t := int(m.Raft.GetType())
+	if t < 0 || t >= len(fromWire) || !fromWire[t] || m.Raft.GetFrom() != uint64(m.From) || m.Raft.GetTo() != uint64(r.id) {
+		h.stats.refused.Add(1)
+		return
+	}
+	size := dataBytes(m.Raft)
+	if size > 0 && !r.shard.admit(size) {
+		return
+	}
+	if !r.w.postMessage(input{kind: inputMessage, n: int(from), h: h, r: r, msg: m.Raft}) {
+		r.shard.inbox.Add(-size)
+		h.stats.dropped.Add(1)
 	}
 }
 
@@ -383,7 +421,7 @@ func (h *Host) fail(err error) {
 	h.stats.fatal.Store(&err)
 	h.logger.Error("consensus: host stopped", "err", err)
 	h.replicas.Range(func(_, v any) bool {
-		v.(*replica).abandon(fmt.Errorf("%w: %w", ErrClosed, err))
+		v.(*replica).abandon(fmt.Errorf("%w: %w", ErrClosed, err), false)
 		return true
 	})
 }

@@ -1,6 +1,8 @@
 package consensus
 
 import (
+	"slices"
+
 	"go.etcd.io/raft/v3"
 
 	"github.com/phantomdb/phantomdb/consensus/transport"
@@ -16,7 +18,7 @@ const (
 	kindAsk       // bound follower: do you still lead in [term]?
 	kindQuiesce   // leader: sleep at [term, index]
 	kindWake      // follower: I am awake, leader, wake the group
-	kindRemoved   // member: [replica] has been removed from the group
+	kindRemoved   // member: [replica] has been removed, and these are the voters
 	kindFrame     // node to node, in no group: see peerTable
 )
 
@@ -83,22 +85,36 @@ func (s *hostShard) hostMessage(r *replica, m *hostMessage) {
 	case kindWake:
 		r.wake()
 	case kindRemoved:
-		if ReplicaID(m.uvarint(0)) == r.id {
-			r.destroy(ignoreWritten{})
-		}
+		r.onRemoved(m)
 	default:
 		s.host.stats.refused.Add(1)
 	}
 	r.touch()
 }
 
-// expelled tells a replica that speaks up though it was removed that it was. Ids are never reused, so an id that was once used and is not in an
-// applied configuration is gone for good.
+// expelled tells a replica that speaks up though it was removed that it was. Ids
+// are never reused, so an id that was once used and is not in an applied
+// configuration is gone for good.
 func (r *replica) expelled(id ReplicaID, node NodeID) bool {
 	if len(r.conf.members) == 0 || id > r.conf.highest || r.conf.contains(id) {
 		return false
 	}
 	r.hint(id, node)
-	r.tell(id, kindRemoved, uint64(id))
+	r.tellRemoved(id, r.conf)
 	return true
+}
+
+// tellRemoved tells a replica that it is not in c, which has been applied here,
+// and which voters are.
+func (r *replica) tellRemoved(id ReplicaID, c *config) {
+	var voters []Member
+	for _, m := range c.members {
+		if slices.Contains(c.conf.GetVoters(), uint64(m.Replica)) {
+			voters = append(voters, m)
+		}
+	}
+	r.shard.send(r.node(id), transport.Control, transport.Message{
+		Group: r.group, From: r.id, To: id, Kind: kindRemoved,
+		Payload: appendMembers(appendUvarints(nil, uint64(id)), voters),
+	})
 }

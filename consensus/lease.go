@@ -12,7 +12,8 @@ import (
 
 // A Lease says that this node's replica is its group's only leader, and that
 // its machine has applied every acknowledged command, until Until on the
-// Host's monotonic clock.
+// Host's monotonic clock or until the leader gives it up, as it does for a
+// transfer: ask again at every use.
 type Lease struct {
 	Term  uint64
 	Start time.Duration // when the leader first held it in this term
@@ -103,10 +104,12 @@ type fort struct {
 	ended uint64
 }
 
-// bound says whether the replica is bound to its leader.
+// bound says whether the replica is bound to a leader. That its own term has
+// risen since does not set it free: an unlucky candidate can cause that, while
+// the leader still reads under its lease. A leader elected since does.
 func (r *replica) bound(now time.Duration) bool {
 	f := &r.fort
-	if f.peer == nil || f.term != r.term {
+	if f.peer == nil {
 		return false
 	}
 	epoch, gen, ok := f.peer.promise(now)
@@ -125,8 +128,11 @@ const campaignTransfer = "CampaignTransfer"
 // mustNotVote says whether a promise forbids to answer a request for a vote.
 // One that the leader itself caused proves that its lease has ended.
 func (r *replica) mustNotVote(m *pb.Message) bool {
-	if m.GetType() == pb.MsgVote && m.GetTerm() > r.term && string(m.GetContext()) == campaignTransfer {
-		return false
+	if m.GetType() == pb.MsgVote && m.GetTerm() > r.fort.term && string(m.GetContext()) == campaignTransfer {
+		if now := r.now(); now >= r.host.votesFrom || m.GetTerm() > r.term {
+			r.unbind()
+			return false
+		}
 	}
 	return !r.mayCampaign(r.now())
 }
@@ -252,17 +258,20 @@ func (r *replica) releaseFollowers() {
 
 func (r *replica) onRelease(m *hostMessage) {
 	if r.fort.term == m.uvarint(0) && r.fort.leader == m.fromReplica {
-		r.fort = fort{ended: r.fort.ended}
+		r.unbind()
 		r.wake()
 	}
 }
+
+// unbind ends what binds the replica.
+func (r *replica) unbind() { r.fort = fort{ended: r.fort.ended} }
 
 // ask asks a leader that has gone silent while its node is alive whether it
 // still leads. Its heartbeats answer if it does, a release if it does not. The
 // question goes to the node that has the promise: the leader may have left the
 // configuration, which alone knew where it lived.
 func (r *replica) ask() {
-	if r.fort.peer != nil && r.fort.term == r.term {
+	if r.fort.peer != nil {
 		r.tellAt(r.fort.peer.node, r.fort.leader, kindAsk, r.fort.term)
 	}
 }

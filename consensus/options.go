@@ -39,7 +39,8 @@ type Options struct {
 	// Node is this node's identity. Required, not zero.
 	Node NodeID
 	// Epoch counts the starts of this node: every start of the same node must
-	// use a higher one than all before. Leases hang on it. Default: 1.
+	// use a higher one than all before. Leases hang on it. Default: 1, for a
+	// log that holds nothing yet.
 	Epoch uint64
 	// Log is the node's Raft log. Required. The Host closes it.
 	Log *raftlog.Log
@@ -122,6 +123,10 @@ type Options struct {
 	_      struct{}
 }
 
+// maxEntryBytes bounds what a group's log takes as one entry, well below what
+// the wire takes as one frame.
+const maxEntryBytes = 32 << 20
+
 func setDefault[T int | int64 | uint64 | float64 | time.Duration](field *T, value T) {
 	if *field == 0 {
 		*field = value
@@ -178,9 +183,9 @@ func (o *Options) validate() error {
 		{o.ElectionTicks > o.HeartbeatTicks, "ElectionTicks", o.ElectionTicks, "above HeartbeatTicks"},
 		{o.LeaseDuration >= 4*o.frameInterval(), "LeaseDuration", o.LeaseDuration, "at least 4 HeartbeatTicks"},
 		{o.MaxDrift >= 0 && o.MaxDrift < 0.5, "MaxDrift", o.MaxDrift, "in [0, 0.5)"},
-		{o.MaxBatchBytes > 0, "MaxBatchBytes", o.MaxBatchBytes, "above 0"},
+		{o.MaxBatchBytes > 0 && o.MaxBatchBytes <= maxEntryBytes, "MaxBatchBytes", o.MaxBatchBytes, "in [1, 32 MiB]"},
 		{o.MaxBatchCommands > 0 && o.MaxBatchCommands <= maxOrdinals, "MaxBatchCommands", o.MaxBatchCommands, "in [1, 1024]"},
-		{o.MaxCommandBytes > 0 && o.MaxCommandBytes <= 1<<30, "MaxCommandBytes", o.MaxCommandBytes, "in [1, 1 GiB]"},
+		{o.MaxCommandBytes > 0 && o.MaxCommandBytes <= maxEntryBytes, "MaxCommandBytes", o.MaxCommandBytes, "in [1, 32 MiB]"},
 		{o.MaxGroupBytes > 0, "MaxGroupBytes", o.MaxGroupBytes, "above 0"},
 		{o.MaxStoreBytes > 0, "MaxStoreBytes", o.MaxStoreBytes, "above 0"},
 		{o.MaxInflightBytes >= maxMessageBytes, "MaxInflightBytes", o.MaxInflightBytes, "at least 1 MiB"},

@@ -88,11 +88,12 @@ const frameVersion = 1
 type frame struct {
 	epoch, sent               uint64 // of the sender
 	ackEpoch, ackSent, ackGen uint64 // of the receiver, and the promise to it; 0: none
+	length                    uint64 // of the sender's promises, in nanoseconds
 }
 
 func (f *frame) encode() []byte {
 	b := append(make([]byte, 0, 48), frameVersion)
-	for _, v := range []uint64{f.epoch, f.sent, f.ackEpoch, f.ackSent, f.ackGen} {
+	for _, v := range []uint64{f.epoch, f.sent, f.ackEpoch, f.ackSent, f.ackGen, f.length} {
 		b = binary.AppendUvarint(b, v)
 	}
 	return b
@@ -101,7 +102,7 @@ func (f *frame) encode() []byte {
 func decodeFrame(b []byte) (frame, bool) {
 	d := decoder{buf: b}
 	v := d.byte()
-	f := frame{epoch: d.uvarint(), sent: d.uvarint(), ackEpoch: d.uvarint(), ackSent: d.uvarint(), ackGen: d.uvarint()}
+	f := frame{epoch: d.uvarint(), sent: d.uvarint(), ackEpoch: d.uvarint(), ackSent: d.uvarint(), ackGen: d.uvarint(), length: d.uvarint()}
 	return f, v == frameVersion && d.done()
 }
 
@@ -112,14 +113,25 @@ func (t *peerTable) frame(from NodeID, payload []byte) {
 		t.h.stats.refused.Add(1)
 		return
 	}
-	o := &t.h.opts
-	now := o.Clock.Mono()
 	p := t.get(from)
+	restarted := p.take(&t.h.opts, f)
+	if restarted {
+		t.lost(from)
+	}
+}
+
+// take takes a frame and says whether the node has started again since the one
+// before: the replicas that it led have lost their leader.
+func (p *peer) take(o *Options, f frame) (restarted bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// The clock is read under the lock: whoever saw the promise ended did so
+	// before, and then it has ended for this frame too.
+	now := o.Clock.Mono()
 	if f.epoch < p.epoch || f.epoch == p.epoch && f.sent <= p.sent && p.sent != 0 {
-		return // late
+		return false // late
 	}
+	restarted = p.epoch != 0 && f.epoch > p.epoch
 	if f.epoch > p.epoch || now > p.until {
 		// A restarted node has no lease, so what was promised to its earlier
 		// epoch ends; and a promise that ended is never renewed.
@@ -127,14 +139,15 @@ func (t *peerTable) frame(from NodeID, payload []byte) {
 	}
 	p.epoch, p.sent, p.until, p.alive = f.epoch, f.sent, now+o.LeaseDuration, true
 	if f.ackEpoch != o.Epoch || f.ackSent == 0 {
-		return
+		return restarted
 	}
-	length := time.Duration(float64(o.LeaseDuration) * (1 - o.MaxDrift))
+	length := time.Duration(float64(min(uint64(o.LeaseDuration), f.length)) * (1 - o.MaxDrift))
 	s := &support{epoch: f.epoch, gen: f.ackGen, until: time.Duration(f.ackSent) + length}
 	if old := p.support.Load(); old == nil || old.epoch < s.epoch ||
 		old.epoch == s.epoch && (old.gen < s.gen || old.gen == s.gen && old.until < s.until) {
 		p.support.Store(s)
 	}
+	return restarted
 }
 
 // promise returns the promise to p if it holds at now.
@@ -154,7 +167,7 @@ func (t *peerTable) tick(n int) {
 		if lost {
 			p.alive = false
 		}
-		f := frame{epoch: o.Epoch, sent: uint64(now) + 1, ackEpoch: p.epoch, ackSent: p.sent, ackGen: p.gen}
+		f := frame{epoch: o.Epoch, sent: uint64(now) + 1, ackEpoch: p.epoch, ackSent: p.sent, ackGen: p.gen, length: uint64(o.LeaseDuration)}
 		p.mu.Unlock()
 		if lost {
 			t.lost(p.node)

@@ -126,6 +126,7 @@ const (
 	inputLost                         // n: node that this node stopped supporting
 	inputUnreachable                  // n: node
 	inputRelieve                      // n: bytes of log to get rid of
+	inputWake                         // r was asked for something while it slept
 )
 
 // call is a function to run on a worker; done is closed behind it.
@@ -167,6 +168,23 @@ func (w *worker) poke() {
 	case w.wake <- struct{}{}:
 	default:
 	}
+}
+
+// maxInbox bounds the messages from other nodes that wait for a worker.
+const maxInbox = 1 << 17
+
+// postMessage adds a message from the wire, or drops it: Raft sends again.
+func (w *worker) postMessage(in input) bool {
+	w.mu.Lock()
+	n := len(w.inbox)
+	if n < maxInbox {
+		w.inbox = append(w.inbox, in)
+	}
+	w.mu.Unlock()
+	if n == 0 {
+		w.poke()
+	}
+	return n < maxInbox
 }
 
 // maxSpare bounds the inbox that is kept for reuse after a burst.
@@ -280,6 +298,8 @@ func (w *worker) handle(in *input) {
 	}
 	switch in.kind {
 	case inputPropose:
+	case inputWake:
+		r.wakeFor(r.id)
 	case inputMessage:
 		r.step(in)
 	case inputAppended:

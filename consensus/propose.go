@@ -59,6 +59,9 @@ func (r *replica) enqueue(kind byte, c *Command) (*batch, int, error) {
 		return nil, 0, rejected(r.group, fmt.Errorf("%w: %d bytes, expected at most %d", ErrTooLarge, len(c.Data), o.MaxCommandBytes))
 	}
 	if !r.leading.Load() {
+		if r.asleep.Load() { // what it knows of its leader may be old
+			r.w.post(input{kind: inputWake, h: r.host, r: r})
+		}
 		return nil, 0, r.notLeader()
 	}
 	size := int64(len(c.Data) + commandOverhead)
@@ -101,6 +104,10 @@ func (r *replica) admit(size int64) error {
 	if n := r.host.bytes.Add(size); n > o.MaxStoreBytes {
 		r.release(size)
 		return r.overload("store", n, o.MaxStoreBytes)
+	}
+	if n := r.host.log.Disk().Buffered(); n > o.MaxStoreBytes {
+		r.release(size)
+		return r.overload("log buffer", n, o.MaxStoreBytes)
 	}
 	return nil
 }
@@ -220,8 +227,9 @@ func (r *replica) place(entries []*pb.Entry) int {
 }
 
 // settle finds the own batch of an entry that is about to be applied. An entry
-// of a later term rejects every batch that waits at its index or above: terms
-// never fall along a log, so those entries are in no log that can commit.
+// of another term at a batch's index took its place. One of a later term before
+// it did so too: terms never fall along a log, so the batch's entry is in no
+// log that can commit.
 func (r *replica) settle(e *pb.Entry) *batch {
 	for len(r.inflight) > 0 {
 		b := r.inflight[0]
@@ -229,7 +237,7 @@ func (r *replica) settle(e *pb.Entry) *batch {
 		case b.index == e.GetIndex() && b.term == e.GetTerm():
 			r.popInflight()
 			return b
-		case b.term < e.GetTerm() && b.index >= e.GetIndex():
+		case b.index <= e.GetIndex() || b.term < e.GetTerm():
 			r.popInflight()
 			r.finish(b, r.notLeader())
 		default:

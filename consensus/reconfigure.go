@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -245,7 +246,7 @@ func (r *replica) applyConfChange(t *applyTask, e *pb.Entry) error {
 	if r.role == raft.StateLeader {
 		for _, m := range before {
 			if !next.contains(m.Replica) && m.Replica != r.id {
-				r.tell(m.Replica, kindRemoved, uint64(m.Replica))
+				r.tellRemoved(m.Replica, next)
 			}
 		}
 	}
@@ -284,10 +285,68 @@ func (r *replica) changeApplied() {
 	}
 }
 
-// removedSelf says whether the applied configuration has no place for this
-// replica any more.
-func (r *replica) removedSelf() bool {
-	return len(r.conf.members) > 0 && r.id <= r.conf.highest && !r.conf.contains(r.id)
+// leaveJoint leaves a joint configuration that Raft did not: it proposes to only
+// when it applies something, and not during a transfer.
+func (r *replica) leaveJoint() {
+	if !r.conf.joint() || !r.conf.conf.GetAutoLeave() || r.rn.BasicStatus().LeadTransferee != 0 {
+		return
+	}
+	if last, err := r.log.LastIndex(); err == nil && r.applied.Load() == last {
+		_ = r.rn.ProposeConfChange(&pb.ConfChangeV2{}) // refused if one is under way
+	}
+}
+
+// removal is what a replica has heard about its own removal.
+type removal struct {
+	voters []Member    // of the configuration without it
+	said   []ReplicaID // those of them that told
+}
+
+// seekRemoval asks the members whether this replica has been removed: one that
+// applied its own removal, and one without a vote that hears of nobody, for
+// which alone would never speak up. Having applied it is not enough to go: the
+// others may still need its vote to learn that it was committed.
+func (r *replica) seekRemoval() {
+	removed := len(r.conf.members) > 0 && r.id <= r.conf.highest && !r.conf.contains(r.id)
+	lost := r.role != raft.StateLeader && !r.conf.isVoter(r.id) && r.silent > r.host.opts.ElectionTicks
+	if !removed && !lost || r.silent%max(1, r.host.opts.ElectionTicks/2) != 0 {
+		return
+	}
+	for _, list := range [][]Member{r.conf.members, r.hints} {
+		for _, m := range list {
+			if m.Replica != r.id {
+				r.tell(m.Replica, kindAsk, r.term)
+			}
+		}
+	}
+}
+
+// onRemoved hears from a member that this replica has been removed. It goes
+// when a majority of the voters have said so: they need it no more.
+func (r *replica) onRemoved(m *hostMessage) {
+	d := decoder{buf: m.payload}
+	id, voters := ReplicaID(d.uvarint()), d.members()
+	if !d.done() || id != r.id || len(voters) == 0 {
+		return
+	}
+	if !slices.Equal(voters, r.removal.voters) {
+		r.removal = removal{voters: voters}
+	}
+	for _, v := range voters {
+		r.hint(v.Replica, v.Node)
+		if v.Replica == m.fromReplica && !slices.Contains(r.removal.said, v.Replica) {
+			r.removal.said = append(r.removal.said, v.Replica)
+		}
+	}
+	if len(r.removal.said) > len(voters)/2 {
+		r.destroy(ignoreWritten{})
+		return
+	}
+	for _, v := range voters {
+		if !slices.Contains(r.removal.said, v.Replica) && v.Replica != m.fromReplica {
+			r.tell(v.Replica, kindAsk, r.term)
+		}
+	}
 }
 
 // A transferWait is a transfer of leadership under way.
@@ -332,6 +391,8 @@ func (r *replica) beginTransfer(t *transferWait) {
 		t.finish(nil)
 	case !r.conf.isVoter(t.to):
 		t.finish(rejected(r.group, fmt.Errorf("transfer to replica %d: expected a voter", t.to)))
+	case r.change != nil || r.conf.joint() || !r.leadReady:
+		t.finish(rejected(r.group, ErrReconfiguring)) // Raft would not leave the joint configuration
 	case r.transfer != nil:
 		t.finish(rejected(r.group, errors.New("another transfer is under way")))
 	default:

@@ -39,6 +39,7 @@ type replica struct {
 
 	bytes   atomic.Int64          // commands waiting or under way
 	leading atomic.Bool           // what clients may assume
+	asleep  atomic.Bool           // the group is quiesced, for clients
 	leader  atomic.Uint64         // ReplicaID of the leader, 0 if unknown
 	grant   atomic.Pointer[grant] // the lease, nil if there is none
 	applied atomic.Uint64
@@ -76,8 +77,11 @@ type replica struct {
 	fort       fort
 	change     *changeWait
 	transfer   *transferWait
-	outgoing   int    // snapshots under way
-	pinned     uint64 // the lowest index they need, if outgoing > 0
+	outgoing   int  // snapshots under way
+	pin        pin  // the log that the last of them needs
+	staging    bool // a snapshot for this replica is being received
+	handing    bool // committed entries are on their way to the machine
+	removal    removal
 	flushing   bool
 	idleTicks  int
 	silent     int // ticks since the leader was heard
@@ -168,7 +172,7 @@ func (r *replica) begin(state State) (State, error) {
 // adopt takes the Host's rows out of a machine's state, at open and after a
 // snapshot.
 func (r *replica) adopt(state State) error {
-	conf, ses := &config{conf: &pb.ConfState{}}, newSessions(r.host.opts.MaxSessions)
+	conf, ses := &config{conf: &pb.ConfState{}}, &sessions{}
 	for _, row := range state.Rows {
 		var err error
 		if string(row.Key) == string(rowConfig) {
@@ -266,6 +270,9 @@ func (r *replica) ready() {
 		if rd.SoftState != nil {
 			r.roleChanged(rd.SoftState)
 		}
+		if r.fort.peer != nil && r.lead != 0 && r.term > r.fort.term {
+			r.unbind() // another leader was elected, so the lease has ended
+		}
 		for _, rs := range rd.ReadStates {
 			r.readConfirmed(rs)
 		}
@@ -288,6 +295,9 @@ func (r *replica) roleChanged(s *raft.SoftState) {
 	r.leader.Store(s.Lead)
 	was := r.role
 	r.role = s.RaftState
+	if was != r.role {
+		r.wake()
+	}
 	if was == raft.StateLeader && r.role != raft.StateLeader {
 		r.stepDown()
 	}
@@ -441,8 +451,12 @@ func (r *replica) step(in *input) {
 			return
 		}
 		r.forgetLost(r.now())
-	case pb.MsgApp, pb.MsgHeartbeat, pb.MsgSnap:
+	case pb.MsgApp, pb.MsgHeartbeat:
 		r.silent = 0
+	case pb.MsgTimeoutNow:
+		if m.GetTerm() == r.fort.term && from == r.fort.leader {
+			r.unbind() // the leader gave up its lease before it sent this
+		}
 	}
 	if !r.quietResponse(m) {
 		r.wakeFor(from)
@@ -458,9 +472,10 @@ func (r *replica) destroy(done raftlog.Completion) {
 		done.Written(rejected(r.group, ErrNoReplica))
 		return
 	}
+	r.releaseView()
 	r.host.leaving.Store(r.group, struct{}{})
 	r.shard.remove(r)
-	r.abandon(ErrClosed)
+	r.abandon(ErrClosed, true)
 	r.shard.ending[r] = struct{}{}
 	r.destroyed = true
 	r.busy++
@@ -489,12 +504,13 @@ func (t *tombstone) Written(err error) {
 	t.done.Written(err)
 }
 
-// hold keeps the machine open for a background user, from any goroutine but
-// the worker's own; letGo ends that.
-func (r *replica) hold() bool {
+// beginStaging keeps the machine open for a snapshot that is received, one at a
+// time, from any goroutine but the worker's own; letGo ends that.
+func (r *replica) beginStaging() bool {
 	ok := false
 	c := &call{done: make(chan struct{}), fn: func() {
-		if ok = !r.gone; ok {
+		if ok = !r.gone && !r.staging; ok {
+			r.staging = true
 			r.busy++
 		}
 	}}
@@ -540,14 +556,15 @@ func (r *replica) destroyMachine() {
 // close releases the replica for a stop of the host.
 func (r *replica) close() error {
 	r.gone = true
-	r.abandon(ErrClosed)
+	r.releaseView()
+	r.abandon(ErrClosed, true)
 	return r.sm.Close()
 }
 
 // abandon ends everything that clients wait for: what never reached Raft is
 // rejected, all else is unknown. Safe from any goroutine for the client side;
 // the worker's side is ended by the worker or after it has stopped.
-func (r *replica) abandon(why error) {
+func (r *replica) abandon(why error, onWorker bool) {
 	r.mu.Lock()
 	r.stopErr = why
 	queue, reads := r.queue, r.reads
@@ -561,13 +578,11 @@ func (r *replica) abandon(why error) {
 	}
 	r.grant.Store(nil)
 	r.leading.Store(false)
-	h := r.host
-	fn := func() { r.abandonWorker(why) }
-	if r.gone || h.pool.opts.Manual {
-		fn() // on the worker
+	if onWorker {
+		r.abandonWorker(why)
 		return
 	}
-	r.later(fn)
+	r.later(func() { r.abandonWorker(why) })
 }
 
 func (r *replica) abandonWorker(why error) {

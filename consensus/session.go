@@ -12,7 +12,8 @@ import (
 // ErrSequenceExpired. Errors are those of Propose; a group that holds
 // Options.MaxSessions refuses with ErrTooManySessions.
 func (h *Host) OpenSession(ctx context.Context, g GroupID) (uint64, error) {
-	res, err := h.propose(ctx, g, commandOpen, Command{})
+	limit := binary.AppendUvarint(nil, uint64(h.opts.MaxSessions))
+	res, err := h.propose(ctx, g, commandOpen, Command{Data: limit})
 	if err != nil {
 		return 0, err
 	}

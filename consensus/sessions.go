@@ -14,8 +14,7 @@ const sessionWindow = 16
 // what it does depends on the log alone, never on a clock, and its rows live
 // in the machine.
 type sessions struct {
-	limit int
-	byID  map[uint64]*session // nil until the first session
+	byID map[uint64]*session // nil until the first session
 }
 
 // A session is one client's window. Slot s%sessionWindow holds sequence s.
@@ -34,16 +33,15 @@ type sessionSlot struct {
 // with one byte of slot behind it for a result.
 const sessionRow = 's'
 
-func newSessions(limit int) *sessions { return &sessions{limit: limit} }
-
 func sessionKey(id uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{sessionRow}, id)
 }
 
-// open adds a session and returns its row.
-func (s *sessions) open(id, index uint64) (Row, error) {
-	if len(s.byID) >= s.limit {
-		return Row{}, fmt.Errorf("%w: %d of %d", ErrTooManySessions, len(s.byID), s.limit)
+// open adds a session and returns its row. The limit comes with the command:
+// a replica's own option must not decide what is replicated.
+func (s *sessions) open(id, index, limit uint64) (Row, error) {
+	if uint64(len(s.byID)) >= limit {
+		return Row{}, fmt.Errorf("%w: %d of %d", ErrTooManySessions, len(s.byID), limit)
 	}
 	s.put(id).used = index
 	return Row{Key: sessionKey(id), Value: binary.AppendUvarint(nil, index)}, nil

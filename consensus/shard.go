@@ -31,6 +31,7 @@ type hostShard struct {
 	log      bool // the log has something to flush
 	buckets  [tickBuckets][]*replica
 	active   [tickBuckets]atomic.Int32 // len of the bucket, for the ticker
+	ticking  [tickBuckets]atomic.Bool  // a tick of the bucket waits for the worker
 }
 
 // An outbox gathers what one pass sends to one node.
@@ -55,6 +56,9 @@ func (s *hostShard) admit(bytes int64) bool {
 
 // add takes over a new replica.
 func (s *hostShard) add(r *replica) {
+	if r.gone {
+		return // removed before it was handed over
+	}
 	s.replicas[r.group] = r
 	r.awake = false
 	r.wake()
@@ -129,6 +133,7 @@ func (s *hostShard) close() error {
 
 // tick ticks the active replicas of one bucket.
 func (s *hostShard) tick(bucket int) {
+	s.ticking[bucket].Store(false)
 	now := s.host.opts.Clock.Mono()
 	b := s.buckets[bucket]
 	kept := b[:0]
@@ -173,9 +178,14 @@ func (h *Host) tickLoop() {
 }
 
 func (h *Host) tickBucket(n int) {
+	if h.dead.Load() {
+		return // a node that failed must not promise life to its peers
+	}
 	bucket := n % tickBuckets
 	for i, s := range h.shards {
-		if s.active[bucket].Load() > 0 {
+		// A worker that lags gets one tick, not all it missed: without messages
+		// between them they would only add up to elections.
+		if s.active[bucket].Load() > 0 && s.ticking[bucket].CompareAndSwap(false, true) {
 			h.pool.workers[i].post(input{kind: inputTick, h: h, n: bucket})
 		}
 	}

@@ -51,7 +51,7 @@ func tryAcquire(sem chan struct{}) bool {
 // snapshotMetadata freezes the machine for a follower that the log cannot
 // repair. Raft asks for it on the worker, and sends a MsgSnap at once.
 func (r *replica) snapshotMetadata() (*pb.Snapshot, error) {
-	if r.applying || r.install != nil || r.outgoing > 0 || r.host.stopping.Load() || !tryAcquire(r.host.snaps.send) {
+	if r.applying || r.handing || r.install != nil || r.outgoing > 0 || r.host.stopping.Load() || !tryAcquire(r.host.snaps.send) {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	view, err := r.sm.View()
@@ -61,10 +61,54 @@ func (r *replica) snapshotMetadata() (*pb.Snapshot, error) {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	state := view.State()
-	r.outgoing, r.pinned, r.view = 1, state.Index, view
+	conf, err := confOf(state)
+	if err != nil {
+		_ = view.Close()
+		<-r.host.snaps.send
+		r.host.logger.Error("consensus: configuration of a frozen machine", "group", uint64(r.group), "err", err)
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	r.outgoing, r.view = 1, view
+	r.pin.index = state.Index
 	return &pb.Snapshot{Metadata: &pb.SnapshotMetadata{
-		ConfState: r.conf.conf, Index: new(state.Index), Term: new(state.Term),
+		ConfState: conf, Index: new(state.Index), Term: new(state.Term),
 	}}, nil
+}
+
+// confOf returns the ConfState among the rows of a state: Raft's must be that
+// of the very index, or entries behind it would be applied to another one.
+func confOf(state State) (*pb.ConfState, error) {
+	for _, row := range state.Rows {
+		if string(row.Key) == string(rowConfig) {
+			c, err := decodeConfig(row.Value)
+			if err != nil {
+				return nil, err
+			}
+			return c.conf, nil
+		}
+	}
+	return nil, fmt.Errorf("no configuration at index %d", state.Index)
+}
+
+// A pin is the log that the receiver of a snapshot needs: what lies behind its
+// index, until the receiver follows or the time is over.
+type pin struct {
+	index uint64 // 0: none
+	to    ReplicaID
+	since time.Duration // when the snapshot left
+	until time.Duration
+}
+
+// releaseView gives up a view that no message took.
+func (r *replica) releaseView() {
+	if r.view == nil {
+		return
+	}
+	if err := r.view.Close(); err != nil {
+		r.host.logger.Warn("consensus: close view", "group", uint64(r.group), "err", err)
+	}
+	r.view, r.outgoing = nil, 0
+	<-r.host.snaps.send
 }
 
 // sendSnapshot streams the frozen view in the background.
@@ -74,6 +118,8 @@ func (r *replica) sendSnapshot(m *pb.Message) {
 	if view == nil {
 		panic(fmt.Sprintf("consensus: group %d: snapshot message without a view", r.group))
 	}
+	r.pin.to, r.pin.since, r.pin.until = ReplicaID(m.GetTo()), r.now(), r.now()+h.opts.SnapshotTimeout
+	r.busy++
 	h.stats.snapshotsSent.Add(1)
 	h.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(h.ctx, h.opts.SnapshotTimeout)
@@ -87,11 +133,16 @@ func (r *replica) sendSnapshot(m *pb.Message) {
 
 func (r *replica) snapshotSent(to uint64, node NodeID, err error) {
 	r.outgoing = 0
+	r.letGo()
 	if r.gone {
 		return
 	}
 	status := raft.SnapshotFinish
+	// Installing takes about as long as sending did. A receiver that does not
+	// follow by then must not hold the log: it may have crashed.
+	r.pin.until = r.now() + 2*(r.now()-r.pin.since) + 2*time.Duration(r.host.opts.ElectionTicks)*r.host.opts.TickInterval
 	if err != nil {
+		r.pin = pin{}
 		status = raft.SnapshotFailure
 		r.host.logger.Warn("consensus: send snapshot", "group", uint64(r.group), "to", uint64(node), "err", err)
 	}
@@ -173,6 +224,10 @@ func (s *snapshotter) receive(ctx context.Context, from NodeID, conn io.ReadWrit
 		return
 	}
 	defer func() { <-s.recv }()
+	ctx, cancel := context.WithTimeout(ctx, s.h.opts.SnapshotTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
 	if err := s.stage(from, conn); err != nil {
 		s.h.logger.Warn("consensus: receive snapshot", "from", uint64(from), "err", err)
 		_, _ = conn.Write([]byte{1})
@@ -191,13 +246,18 @@ func (s *snapshotter) stage(from NodeID, conn io.ReadWriteCloser) error {
 	if r.id != ReplicaID(m.GetTo()) {
 		return fmt.Errorf("group %d: for replica %d, this node has %d", g, m.GetTo(), r.id)
 	}
-	if !r.hold() {
-		return rejected(g, ErrClosed)
+	if !r.beginStaging() {
+		return rejected(g, errors.New("closed, or at another snapshot"))
 	}
 	staged, err := r.sm.Stage(conn)
 	if err == nil {
 		meta := m.GetSnapshot().GetMetadata()
-		if at := staged.State(); at.Index != meta.GetIndex() || at.Term != meta.GetTerm() {
+		at := staged.State()
+		if conf, cerr := confOf(at); cerr != nil || !proto.Equal(conf, meta.GetConfState()) {
+			err = errors.Join(fmt.Errorf("group %d: snapshot of index %d holds configuration %v, announced %v",
+				g, at.Index, conf, meta.GetConfState()), cerr, staged.Discard())
+			staged = nil
+		} else if at.Index != meta.GetIndex() || at.Term != meta.GetTerm() {
 			err = errors.Join(fmt.Errorf("group %d: snapshot of index %d term %d announced as %d, %d",
 				g, at.Index, at.Term, meta.GetIndex(), meta.GetTerm()), staged.Discard())
 			staged = nil
@@ -207,6 +267,7 @@ func (s *snapshotter) stage(from NodeID, conn io.ReadWriteCloser) error {
 		s.h.stats.snapshotsReceived.Add(1)
 	}
 	r.later(func() {
+		r.staging = false
 		r.letGo()
 		if staged != nil {
 			r.received(m, from, staged)
@@ -270,9 +331,10 @@ func (r *replica) discard(s Staged) {
 // An installing is a snapshot that Raft has accepted and that replaces the
 // machine's contents.
 type installing struct {
-	msg    *pb.Message
-	staged Staged
-	behind []*pb.Message // appends that follow it in the log
+	msg     *pb.Message
+	staged  Staged
+	running bool
+	behind  []*pb.Message // appends that follow it in the log
 }
 
 // installSnapshot installs the staged snapshot in the background, in the order
@@ -285,15 +347,18 @@ func (r *replica) installSnapshot(m *pb.Message) {
 		panic(fmt.Sprintf("consensus: group %d: Raft restores index %d, which is not staged", r.group, m.GetSnapshot().GetMetadata().GetIndex()))
 	}
 	r.install = &installing{msg: m, staged: staged}
-	if !r.flushing && !r.applying {
-		r.runInstall()
-	} // else flushed or appliedAsync does
+	r.runInstall()
 }
 
+// runInstall begins to install as soon as nobody else works on the machine.
 func (r *replica) runInstall() {
+	if r.install == nil || r.install.running || r.flushing || r.applying || len(r.backlog) > 0 || r.gone {
+		return
+	}
 	if r.host.stopping.Load() {
 		return // the node stops: the log still has what it had
 	}
+	r.install.running = true
 	r.busy++
 	staged := r.install.staged
 	r.host.wg.Go(func() {
@@ -328,5 +393,7 @@ func (r *replica) installed(err error) {
 		r.append(m)
 	}
 	r.releaseReads()
+	r.changeApplied()
+	r.seekRemoval()
 	r.touch()
 }

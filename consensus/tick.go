@@ -20,12 +20,14 @@ func (r *replica) tick(now time.Duration) {
 	if r.role == raft.StateLeader {
 		r.fortify()
 		r.rn.Tick()
+		r.leaveJoint()
 		r.ready() // what the tick sends goes before a word to sleep
 		r.checkTransfer()
 		r.quiesce()
 		return
 	}
 	r.silent++
+	r.seekRemoval()
 	if !r.mayCampaign(now) {
 		// Raft's clock stands still: an election timeout must not end in a
 		// campaign that a promise forbids.
@@ -48,6 +50,7 @@ func (r *replica) wake() {
 		return
 	}
 	r.awake, r.idleTicks = true, 0
+	r.asleep.Store(false)
 	r.silent = 0
 	r.skipTicks = 1 // so that a leader hears its followers before it counts them
 	r.shard.enlist(r)
@@ -71,7 +74,7 @@ func (r *replica) wakeFor(from ReplicaID) {
 // quietResponse says whether m is the late answer to something that a leader
 // sent before it went to sleep.
 func (r *replica) quietResponse(m *pb.Message) bool {
-	return !r.awake && (m.GetType() == pb.MsgHeartbeatResp || m.GetType() == pb.MsgAppResp && !m.GetReject())
+	return !r.awake && m.GetTerm() <= r.term && (m.GetType() == pb.MsgHeartbeatResp || m.GetType() == pb.MsgAppResp && !m.GetReject())
 }
 
 // quiesce puts the group to sleep once it has been idle for QuiesceTicks and
@@ -135,6 +138,7 @@ func (r *replica) bindings() bool {
 
 func (r *replica) sleep() {
 	r.awake = false
+	r.asleep.Store(true)
 	r.idleTicks = 0
 }
 
@@ -166,11 +170,11 @@ func (s *hostShard) suspect(node NodeID) {
 	paced := 0
 	for _, g := range slices.Sorted(maps.Keys(s.replicas)) { // a run that is repeated keeps its pace
 		r := s.replicas[g]
-		if r.lead == 0 || r.role != raft.StateFollower || r.node(r.lead) != node || r.bound(now) {
+		if r.gone || r.lead == 0 || r.role != raft.StateFollower || r.node(r.lead) != node || r.bound(now) {
 			continue
 		}
 		r.event(EventSuspect)
-		r.fort = fort{ended: r.fort.ended}
+		r.unbind()
 		r.wake()
 		r.skipTicks = 0
 		if r.candidate(node) {
@@ -187,10 +191,11 @@ func (s *hostShard) suspect(node NodeID) {
 // request for a vote that comes before the tick that would notice. Raft would
 // ignore the request while it believes in the leader.
 func (r *replica) forgetLost(now time.Duration) {
-	if r.lead == 0 || r.role != raft.StateFollower || r.node(r.lead) == r.host.opts.Node {
+	node := r.node(r.lead)
+	if r.lead == 0 || r.role != raft.StateFollower || node == r.host.opts.Node || node == 0 {
 		return
 	}
-	if _, _, ok := r.host.peers.get(r.node(r.lead)).promise(now); !ok {
+	if epoch, _, ok := r.host.peers.get(node).promise(now); epoch != 0 && !ok {
 		_ = r.rn.ForgetLeader()
 	}
 }
