@@ -86,6 +86,21 @@ func TestLarge(t *testing.T) {
 	}
 }
 
+// The first write of all may be larger than the first segment, which then
+// grows: a segment without frames would end the row.
+func TestLargeFirst(t *testing.T) {
+	fs, o := vfs.NewMem(), raftlog.Options{Inline: true, MinSegmentBytes: 4 << 10, MaxSegmentBytes: 64 << 10}
+	d := open(t, fs, "log", o)
+	g, err := logOf(t, d, 1).Create(1, 1, 0, 0, make([]byte, 20<<10), nil)
+	require.NoError(t, err)
+	fill(t, d, g, 300)
+	want := contents(t, g)
+	require.NoError(t, d.Close())
+	d = open(t, fs, "log", o)
+	require.Equal(t, want, contents(t, groupOf(t, logOf(t, d, 1), 1)))
+	require.NoError(t, d.Close())
+}
+
 // An append that takes several frames may be cut between them; then it has not
 // committed what is missing, and has the term of what is there.
 func TestSplitAppend(t *testing.T) {

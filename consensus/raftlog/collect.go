@@ -1,5 +1,7 @@
 package raftlog
 
+import "fmt"
+
 // prepareLoop prepares segments ahead of need and collects old ones.
 func (d *Disk) prepareLoop() {
 	for {
@@ -104,8 +106,11 @@ func (d *Disk) settle() error {
 func (d *Disk) remove(s *segment, crashes uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.crashes != crashes || d.segs[0] != s || s.live != 0 || s.refs > 0 {
+	if d.crashes != crashes || s.refs > 0 {
 		return false
+	}
+	if s.live != 0 || d.segs[0] != s {
+		panic(fmt.Sprintf("raftlog: segment %d is to go with %d live bytes, the oldest is %d", s.num, s.live, d.segs[0].num))
 	}
 	d.segs = append([]*segment(nil), d.segs[1:]...)
 	return true
@@ -201,7 +206,7 @@ func (d *Disk) copyOut(g *Group, s *segment, cold []coldEntry) (m move, rest []c
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, b := range list {
-		if g.gone || b.cold.index < g.ring.first || b.cold.index >= g.ring.end() || g.ring.at(b.cold.index).at != b.cold.at {
+		if b.cold.index < g.ring.first || b.cold.index >= g.ring.end() || g.ring.at(b.cold.index).at != b.cold.at {
 			continue // truncated or replaced meanwhile
 		}
 		b.rec.kind = kindRewrite

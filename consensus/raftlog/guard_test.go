@@ -68,6 +68,14 @@ func TestCacheKeepsUnwritten(t *testing.T) {
 		list, err := g.Entries(at, at+1, 1)
 		require.NoError(t, err)
 		require.Equal(t, "new", string(list[0].GetData()))
+		// Once it is written it goes as all others do.
+		require.NoError(t, d.Flush())
+		reads := 0
+		fs.reading = func() { reads++ }
+		list, err = g.Entries(at, at+1, 1)
+		require.NoError(t, err)
+		require.Equal(t, "new", string(list[0].GetData()))
+		require.Equal(t, 1, reads)
 		require.NoError(t, d.Close())
 	}
 }

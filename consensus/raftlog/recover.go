@@ -128,9 +128,6 @@ func (d *Disk) replayAll(sc *scanner, rp *replay) (end position, err error) {
 		if stated := sc.stated(off); (position{s.num, off}).before(stated) {
 			return end, damaged(s.num, off, stated)
 		}
-		if i > 0 && off == segmentHeaderBytes {
-			return end, d.checkDamage(sc, i, end)
-		}
 		if i > 0 {
 			d.prevEnd = prevEnd
 		}
