@@ -193,7 +193,7 @@ func TestUnknownVariableIsNoticed(t *testing.T) {
 // memoryDir returns a directory in memory, or skips.
 func memoryDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "phantom-*")
+	dir, err := os.MkdirTemp("/dev/shm", "phantom-*") //nolint:usetesting // it must lie in memory
 	if runtime.GOOS != "linux" || err != nil || fileSystem(dir) != "tmpfs" {
 		t.Skipf("no tmpfs at /dev/shm on this machine (%v)", err)
 	}

@@ -21,7 +21,7 @@ func Dir(b *testing.B) string {
 	if root == "" {
 		return b.TempDir()
 	}
-	dir, err := os.MkdirTemp(root, "phantom-*")
+	dir, err := os.MkdirTemp(root, "phantom-*") //nolint:usetesting // below the root that the user chose
 	if err != nil {
 		b.Fatalf("harness: data directory under %s: %v", root, err)
 	}
