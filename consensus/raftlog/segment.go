@@ -169,11 +169,14 @@ func (d *Disk) makeSpare(bytes, fill int64) (spare, error) {
 	if err != nil {
 		return sp, fmt.Errorf("raftlog: create %s: %w", sp.name, err)
 	}
-	// Synced piece by piece, so that the syncs of the log beside it never wait
-	// for a whole segment.
-	const piece = 4 << 20
+	// Synced in small pieces: a sync of the log beside it waits for whatever is
+	// on its way to the disk, and with pieces of 4 MiB that alone made the
+	// slowest hundredth of all commands.
+	const piece = int64(len(zeros))
 	for off := int64(0); off < fill && err == nil && !d.stopped(); off += piece {
-		err = errors.Join(zero(f, off, min(off+piece, fill)), f.SyncData())
+		if _, err = f.WriteAt(zeros[:min(piece, fill-off)], off); err == nil {
+			err = f.SyncData()
+		}
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return sp, fmt.Errorf("raftlog: fill %s: %w", sp.name, err)
@@ -181,12 +184,11 @@ func (d *Disk) makeSpare(bytes, fill int64) (spare, error) {
 	return sp, nil
 }
 
+// zeros is what files are filled with. It is never written to.
+var zeros [256 << 10]byte
+
 // zero writes zeros from one offset to another.
 func zero(f io.WriterAt, from, to int64) error {
-	if from >= to {
-		return nil
-	}
-	zeros := make([]byte, min(to-from, 1<<20))
 	for from < to {
 		n := min(to-from, int64(len(zeros)))
 		if _, err := f.WriteAt(zeros[:n], from); err != nil {
