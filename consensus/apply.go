@@ -28,8 +28,8 @@ func (r *replica) apply(m *pb.Message) {
 		r.backlog = append(r.backlog, m)
 		return
 	}
-	if r.host.stopping.Load() {
-		return // the log has the entries, and whoever waits is told by close
+	if r.host.stopping.Load() || r.host.dead.Load() {
+		return // the log has the entries, and whoever waits is told by abandon
 	}
 	t := &applyTask{r: r, entries: m.GetEntries(), responses: m.GetResponses()}
 	if len(r.inflight) > 0 {
@@ -65,6 +65,9 @@ func (r *replica) appliedAsync(t *applyTask) {
 	r.applying = false
 	r.letGo()
 	if r.gone || r.host.dead.Load() {
+		if t.err != nil {
+			t.abandon(t.err)
+		}
 		return
 	}
 	r.appliedTask(t)
