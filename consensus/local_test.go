@@ -34,6 +34,7 @@ type setup struct {
 	marshal bool
 	seed    uint64
 	workers int
+	charge  func(consensus.Work) time.Duration
 	options func(*consensus.Options)
 	raftlog func(*raftlog.Options)
 	network func(*transport.NetworkOptions)
@@ -65,7 +66,7 @@ func boot(tb testing.TB, s setup) *cluster {
 	}
 	c := &cluster{tb: tb, s: s, nets: make([]transport.Transport, s.nodes)}
 	var err error
-	c.pool, err = consensus.NewPool(consensus.PoolOptions{Workers: s.workers})
+	c.pool, err = consensus.NewPool(consensus.PoolOptions{Workers: s.workers, Charge: s.charge})
 	require.NoError(tb, err)
 	if s.net != "tcp" {
 		o := transport.NetworkOptions{Seed: s.seed, Default: s.link, Marshal: s.marshal}
