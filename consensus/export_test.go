@@ -71,3 +71,22 @@ func (h *Host) Gate(g GroupID) (own, unstable int) {
 	h.run(r.w, func() { own, unstable = len(r.own), r.unstable })
 	return own, unstable
 }
+
+// TransferInRaft begins a transfer behind the Host's back.
+func (h *Host) TransferInRaft(g GroupID, to ReplicaID) {
+	if r, err := h.replica(g); err == nil {
+		h.run(r.w, func() { r.rn.TransferLeader(uint64(to)); r.touch() })
+	}
+}
+
+// FreezeView asks for a snapshot of g as Raft does before it sends one.
+func (h *Host) FreezeView(g GroupID) (ok bool) {
+	if r, err := h.replica(g); err == nil {
+		h.run(r.w, func() { _, err := r.snapshotMetadata(); ok = err == nil })
+	}
+	return ok
+}
+
+// SnapshotsUnderWay is how many snapshots h may send less than
+// Options.MaxSnapshots.
+func (h *Host) SnapshotsUnderWay() int { return len(h.snaps.send) }

@@ -49,6 +49,9 @@ type manualOptions struct {
 	// delay, if set, is that of a log with a flusher of its own, which a test
 	// passes by sleeping.
 	delay time.Duration
+	// applyWorkers is set where one machine that is held up must not hold up
+	// the others.
+	applyWorkers int
 }
 
 type manualNode struct {
@@ -64,6 +67,9 @@ type manualNode struct {
 	stall, freeze, apply atomic.Pointer[chan struct{}]
 	applying             atomic.Bool
 	early                atomic.Int64 // views asked for while a batch was applied
+	installing           atomic.Bool
+	installs             atomic.Int64 // snapshots installed
+	mixed                atomic.Int64 // batches applied while one was
 }
 
 // A manualClock is a node's clock. It drifts from the moment rate is changed.
@@ -99,7 +105,7 @@ func bootManual(tb testing.TB, o manualOptions) *manual {
 	o.replicas = cmp.Or(o.replicas, min(3, o.nodes))
 	m := &manual{tb: tb, o: o}
 	var err error
-	m.pool, err = consensus.NewPool(consensus.PoolOptions{Manual: true})
+	m.pool, err = consensus.NewPool(consensus.PoolOptions{Manual: true, ApplyWorkers: o.applyWorkers})
 	require.NoError(tb, err)
 	m.wire = transport.NewNetwork(transport.NetworkOptions{Manual: true, Marshal: true})
 	for i := range o.nodes {
@@ -189,6 +195,12 @@ type stallingStaged struct {
 }
 
 func (s *stallingStaged) Install(ctx context.Context) error {
+	s.n.installs.Add(1)
+	s.n.installing.Store(true)
+	defer s.n.installing.Store(false)
+	if s.n.applying.Load() {
+		s.n.mixed.Add(1)
+	}
 	err := s.Staged.Install(ctx)
 	if c := s.n.stall.Load(); c != nil {
 		select {
@@ -202,6 +214,9 @@ func (s *stallingStaged) Install(ctx context.Context) error {
 func (s *stallingMachine) Apply(b *consensus.Batch, results []consensus.Result) error {
 	s.n.applying.Store(true)
 	defer s.n.applying.Store(false)
+	if s.n.installing.Load() {
+		s.n.mixed.Add(1)
+	}
 	if c := s.n.apply.Load(); c != nil {
 		<-*c
 	}

@@ -1,0 +1,88 @@
+package consensus_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/transport"
+)
+
+func removing(id consensus.ReplicaID) consensus.ChangeStep {
+	return consensus.ChangeStep{Kind: consensus.Remove, Member: consensus.Member{Replica: id}}
+}
+
+// A replica that was removed stays, and votes, until a majority of the voters
+// that are left have said that they know: until then its vote may be what elects
+// a leader at all.
+func TestRemovedReplicaStaysUntilAMajorityKnows(t *testing.T) {
+	awake := func(o *consensus.Options) { o.QuiesceTicks = -1 }
+	stepwise(t, manualOptions{nodes: 4, replicas: 4, host: awake}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		// 3 and 4 do not hear that the change was committed.
+		m.lose = func(p transport.Pending) bool {
+			r := p.Message.Raft
+			return p.To >= 3 && (kindOf(p) == "MsgHeartbeat" || kindOf(p) == "Ask" || r != nil && kindOf(p) == "MsgApp" && len(r.GetEntries()) == 0)
+		}
+		m.reconfigure(1, removing(2))
+		m.tick(20)
+		require.Len(t, m.status(1).Voters, 3)
+		require.Len(t, m.status(3).Voters, 4, "it knows already")
+		require.Equal(t, []consensus.GroupID{1}, m.host(2).Groups(), "it went on the word of one of three")
+		// 1 is lost. Those who do not know need three votes of four.
+		m.crash(1)
+		m.lose = nil
+		m.until("another leader", func() bool { return len(m.holders()) == 1 })
+		m.until("the end of replica 2", func() bool { return len(m.host(2).Groups()) == 0 })
+		m.mustPut(m.holders()[0], "k", "v")
+	})
+}
+
+// A learner that was removed, and did not hear of it, asks when it hears of
+// nobody, and goes.
+func TestRemovedLearnerAsks(t *testing.T) {
+	awake := func(o *consensus.Options) { o.QuiesceTicks = -1 }
+	stepwise(t, manualOptions{nodes: 4, replicas: 3, host: awake}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		require.NoError(t, m.host(4).Create(1, 4, consensus.Initial{}))
+		m.reconfigure(1, consensus.ChangeStep{Kind: consensus.AddLearner, Member: consensus.Member{Replica: 4, Node: 4}})
+		m.until("the learner", func() bool { return m.status(4).Applied == m.status(1).Applied })
+		m.isolate(4)
+		c := m.reconfigure(1, removing(4))
+		m.tick(2)
+		require.True(t, c.ended)
+		require.NoError(t, c.err)
+		m.wire.Heal()
+		m.until("its end", func() bool { return len(m.host(4).Groups()) == 0 })
+	})
+}
+
+// A configuration that is joint when a transfer begins is left when the transfer
+// has failed: Raft forgets to.
+func TestJointIsLeftAfterATransferRacedIt(t *testing.T) {
+	awake := func(o *consensus.Options) { o.QuiesceTicks = -1 }
+	stepwise(t, manualOptions{nodes: 5, replicas: 3, host: awake}, func(t *testing.T, m *manual) {
+		swap := beginSwap(t, m)
+		// The word to transfer comes from another node, as Raft allows, when the
+		// joint configuration is about to be applied.
+		m.hold = dropping([]consensus.NodeID{1}, "MsgAppResp")
+		c := m.reconfigure(1, swap...)
+		m.settle()
+		require.False(t, m.status(1).Joint)
+		refused := m.transfer(1, 2)
+		m.settle()
+		require.True(t, refused.ended, "a transfer while a change is under way")
+		require.ErrorIs(t, refused.err, consensus.ErrReconfiguring)
+		m.lose = dropping(nil, "MsgTimeoutNow")
+		m.host(1).TransferInRaft(1, 2)
+		m.hold = nil
+		m.settle()
+		require.True(t, m.status(1).Joint)
+		m.lose = nil
+		m.until("the end of the change", func() bool { return !m.status(1).Joint })
+		m.settle()
+		require.True(t, c.ended)
+		require.NoError(t, c.err)
+	})
+}

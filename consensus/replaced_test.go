@@ -1,0 +1,185 @@
+package consensus_test
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/phantomdb/phantomdb/consensus"
+)
+
+// A follower has batches waiting for its machine when a snapshot comes that
+// covers them: the snapshot is installed behind them, and once.
+func TestInstallWaitsForTheBacklog(t *testing.T) {
+	o := func(o *consensus.Options) { shortLog(o); o.AsyncApply = true }
+	stepwise(t, manualOptions{host: o, applyWorkers: 3}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		open := shut(&m.node(3).apply)
+		for _, key := range []string{"a", "b", "c"} {
+			m.mustPut(1, key, "v")
+			m.tick(1)
+		}
+		require.Equal(t, m.status(1).Commit, m.status(3).Commit)
+		require.Less(t, m.status(3).Applied, m.status(3).Commit-1, "nothing waits")
+		m.isolate(3)
+		for range 8 {
+			m.mustPut(1, "k", strings.Repeat("v", 200))
+		}
+		m.mustPut(1, "k", "new")
+		require.Greater(t, m.status(1).First, m.status(3).Last+1, "the log was never cut")
+		m.wire.Heal()
+		m.until("a snapshot", func() bool { return m.host(3).Stats().SnapshotsReceived > 0 })
+		m.tick(1)
+		require.Zero(t, m.node(3).installs.Load(), "while a batch is applied")
+		open()
+		m.until("the end", func() bool { return m.get(3, "k") == "new" })
+		require.NoError(t, m.host(3).Err())
+		require.Equal(t, int64(1), m.node(3).installs.Load())
+		require.Zero(t, m.node(3).mixed.Load(), "batches applied while a snapshot was installed")
+		m.mustPut(1, "k", "newer")
+		m.tick(1)
+		require.Equal(t, "newer", m.get(3, "k"))
+	})
+}
+
+// offer streams what the machine of node 1 holds to node 3, under the metadata
+// of a leader on node 2, which a puppet plays, and returns the answer; -1 stands
+// for none. Only part of it is sent if cut is set, and the stream stays open.
+func (p *puppet) offer(voters []uint64, cut bool) (answer chan int, view consensus.View) {
+	m := p.m
+	sm, err := m.host(1).Machine(1)
+	require.NoError(m.tb, err)
+	view, err = sm.(*stallingMachine).Machine.View()
+	require.NoError(m.tb, err)
+	at := view.State()
+	head, err := proto.Marshal(&pb.Message{
+		Type: pb.MsgSnap.Enum(), From: new(uint64(2)), To: new(uint64(3)), Term: new(m.status(1).Term),
+		Snapshot: &pb.Snapshot{Metadata: &pb.SnapshotMetadata{
+			Index: new(at.Index), Term: new(at.Term), ConfState: &pb.ConfState{Voters: voters},
+		}},
+	})
+	require.NoError(m.tb, err)
+	b := binary.LittleEndian.AppendUint64(nil, 1)
+	b = append(binary.LittleEndian.AppendUint32(b, uint32(len(head))), head...)
+	conn, err := p.net.Stream(context.Background(), 3, "consensus/snapshot")
+	require.NoError(m.tb, err)
+	answer = make(chan int, 1)
+	go func() {
+		_, err := conn.Write(b)
+		if err == nil && !cut {
+			_, _ = view.WriteTo(conn)
+		}
+		var got [1]byte
+		if _, err := io.ReadFull(conn, got[:]); err != nil {
+			answer <- -1
+		} else {
+			answer <- int(got[0])
+		}
+		_ = conn.Close()
+		_ = view.Close()
+	}()
+	m.settle()
+	synctest.Wait()
+	m.settle()
+	return answer, view
+}
+
+// A snapshot whose configuration is not the one announced is refused: entries
+// behind it would be applied to another than Raft believes.
+func TestSnapshotOfAnotherConfigurationIsRefused(t *testing.T) {
+	stepwise(t, manualOptions{host: shortLog}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.crash(2)
+		p := m.puppet(2)
+		m.isolate(1)
+		before := m.status(3)
+		answer, _ := p.offer([]uint64{2, 3}, false)
+		require.Equal(t, 1, <-answer)
+		require.Zero(t, m.host(3).Stats().SnapshotsReceived)
+		require.Equal(t, before.Applied, m.status(3).Applied)
+		answer, _ = p.offer([]uint64{1, 2, 3}, false)
+		require.Equal(t, 0, <-answer)
+		require.Equal(t, uint64(1), m.host(3).Stats().SnapshotsReceived)
+	})
+}
+
+// One snapshot at a time is staged for a replica, for a bounded time.
+func TestOneSnapshotIsStagedAtATime(t *testing.T) {
+	o := func(o *consensus.Options) { shortLog(o); o.MaxSnapshots = 4; o.SnapshotTimeout = time.Minute }
+	stepwise(t, manualOptions{host: o}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.crash(2)
+		p := m.puppet(2)
+		m.isolate(1)
+		stuck, _ := p.offer([]uint64{1, 2, 3}, true)
+		require.Empty(t, stuck)
+		second, _ := p.offer([]uint64{1, 2, 3}, false)
+		require.Equal(t, 1, <-second, "while another is staged")
+		require.Empty(t, stuck)
+		time.Sleep(59 * time.Second)
+		m.settle()
+		require.Empty(t, stuck)
+		time.Sleep(2 * time.Second)
+		m.settle()
+		require.NotEmpty(t, stuck, "a sender that died holds the place for ever")
+		require.NotEqual(t, 0, <-stuck)
+		third, _ := p.offer([]uint64{1, 2, 3}, false)
+		require.Equal(t, 0, <-third)
+	})
+}
+
+// The receiver of a snapshot needs the log behind it while it installs: it must
+// not find itself in need of the next snapshot. One that died must not hold the
+// log for ever.
+func TestLogBehindASnapshotIsKept(t *testing.T) {
+	for name, dies := range map[string]bool{"follows": false, "dies": true} {
+		t.Run(name, func(t *testing.T) {
+			stepwise(t, manualOptions{host: shortLog}, func(t *testing.T, m *manual) {
+				lag(m)
+				open := shut(&m.node(3).stall)
+				m.until("a snapshot", func() bool { return m.host(3).Stats().SnapshotsReceived > 0 })
+				m.settle()
+				at := m.status(1).Applied
+				write := func() {
+					for range 10 {
+						m.mustPut(1, "k", strings.Repeat("v", 200))
+					}
+				}
+				write()
+				require.LessOrEqual(t, m.status(1).First, at+1)
+				if !dies {
+					open()
+					m.until("replica 3", func() bool { return m.status(3).Applied == m.status(1).Applied })
+					require.Equal(t, uint64(1), m.host(1).Stats().SnapshotsSent)
+					return
+				}
+				m.crash(3)
+				m.tick(30)
+				write()
+				require.Greater(t, m.status(1).First, at+1)
+			})
+		})
+	}
+}
+
+// A replica that goes between the moment at which Raft asked for a snapshot and
+// the moment at which it is sent gives the place back.
+func TestViewOfADestroyedReplicaIsReleased(t *testing.T) {
+	o := func(o *consensus.Options) { shortLog(o); o.MaxSnapshots = 1 }
+	stepwise(t, manualOptions{host: o}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		require.True(t, m.host(1).FreezeView(1))
+		require.Equal(t, 1, m.host(1).SnapshotsUnderWay())
+		require.NoError(t, m.host(1).Destroy(1))
+		m.settle()
+		require.Zero(t, m.host(1).SnapshotsUnderWay())
+	})
+}
