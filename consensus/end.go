@@ -1,0 +1,151 @@
+package consensus
+
+import (
+	"fmt"
+
+	"github.com/phantomdb/phantomdb/consensus/raftlog"
+)
+
+// destroy removes the replica; the log's tombstone tells done.
+func (r *replica) destroy(done raftlog.Completion) {
+	if r.gone {
+		done.Written(rejected(r.group, ErrNoReplica))
+		return
+	}
+	r.releaseView()
+	r.host.leaving.Store(r.group, struct{}{})
+	r.shard.remove(r)
+	r.abandon(ErrClosed, true)
+	r.shard.ending[r] = struct{}{}
+	r.destroyed = true
+	r.busy++
+	r.log.Destroy(&tombstone{r: r, done: done})
+	r.shard.wrote()
+}
+
+// A tombstone is the end of a replica in the log. The machine goes after it: if
+// the machine went first, a loss of power between the two would leave a log
+// that was cut, and nothing that holds what was cut off.
+type tombstone struct {
+	r    *replica
+	done raftlog.Completion
+}
+
+// Written is called by the log.
+func (t *tombstone) Written(err error) {
+	r := t.r
+	r.later(func() {
+		if err != nil {
+			r.host.fail(fmt.Errorf("consensus: group %d: tombstone: %w", r.group, err))
+			return
+		}
+		r.letGo()
+	})
+	t.done.Written(err)
+}
+
+// beginStaging keeps the machine open for a snapshot that is received, one at a
+// time, from any goroutine but the worker's own; letGo ends that.
+func (r *replica) beginStaging() bool {
+	ok := false
+	c := &call{done: make(chan struct{}), fn: func() {
+		if ok = !r.gone && !r.staging; ok {
+			r.staging = true
+			r.busy++
+		}
+	}}
+	r.w.post(input{kind: inputCall, h: r.host, msg: c})
+	select {
+	case <-c.done:
+		return ok
+	case <-r.host.ctx.Done():
+		return false
+	}
+}
+
+func (r *replica) letGo() {
+	r.busy--
+	if r.destroyed && r.busy == 0 {
+		r.destroyMachine()
+	}
+}
+
+// later runs fn on the worker, even when the replica is gone by then.
+func (r *replica) later(fn func()) {
+	r.w.post(input{kind: inputCall, h: r.host, msg: &call{fn: fn, done: make(chan struct{})}})
+}
+
+// destroyMachine removes the machine, in the background unless the host
+// stops: the worker must not wait for a disk.
+func (r *replica) destroyMachine() {
+	delete(r.shard.ending, r)
+	destroy := func() {
+		if err := r.sm.Destroy(); err != nil {
+			// The tombstone stands; Create removes what is left.
+			r.host.logger.Error("consensus: destroy machine", "group", uint64(r.group), "err", err)
+		}
+		r.host.leaving.Delete(r.group)
+	}
+	if r.host.stopping.Load() || r.host.opts.Manual {
+		destroy()
+		return
+	}
+	r.host.wg.Go(destroy)
+}
+
+// close releases the replica for a stop of the host.
+func (r *replica) close() error {
+	r.gone = true
+	r.releaseView()
+	r.abandon(ErrClosed, true)
+	return r.sm.Close()
+}
+
+// abandon ends everything that clients wait for: what never reached Raft is
+// rejected, all else is unknown. Safe from any goroutine for the client side;
+// the worker's side is ended by the worker or after it has stopped.
+func (r *replica) abandon(why error, onWorker bool) {
+	r.mu.Lock()
+	r.stopErr = why
+	queue, reads := r.queue, r.reads
+	r.queue, r.reads = nil, nil
+	r.mu.Unlock()
+	for _, b := range queue {
+		r.finish(b, rejected(r.group, why))
+	}
+	if reads != nil {
+		reads.finish(rejected(r.group, why))
+	}
+	r.grant.Store(nil)
+	r.leading.Store(false)
+	if onWorker {
+		r.abandonWorker(why)
+		return
+	}
+	r.later(func() { r.abandonWorker(why) })
+}
+
+func (r *replica) abandonWorker(why error) {
+	for _, list := range [][]*batch{r.own, r.inflight} {
+		for _, b := range list {
+			r.finish(b, unknown(r.group, why))
+		}
+	}
+	r.own, r.inflight = nil, nil
+	if r.read.round != nil {
+		r.read.round.finish(rejected(r.group, why))
+		r.read.round = nil
+	}
+	for _, round := range r.read.waiting {
+		round.finish(rejected(r.group, why))
+	}
+	r.read.waiting = nil
+	if r.change != nil && r.change.applied {
+		r.change.b.finish(unknown(r.group, why))
+	}
+	r.change = nil
+	if r.transfer != nil {
+		r.transfer.finish(unknown(r.group, why))
+		r.transfer = nil
+	}
+}

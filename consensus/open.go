@@ -1,0 +1,94 @@
+package consensus
+
+import (
+	"fmt"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// begin gives a machine that holds nothing the configuration with which the
+// group was created. The log kept it, so that creating a replica costs no
+// flush of its machine.
+func (r *replica) begin(state State) (State, error) {
+	first, err := r.log.FirstIndex()
+	if err != nil {
+		return state, err
+	}
+	if state.Index >= initialIndex || first != initialIndex+1 {
+		return state, nil
+	}
+	b := &Batch{Index: initialIndex, Term: initialTerm, Rows: []Row{{Key: rowConfig, Value: r.log.Meta()}}}
+	if err := r.sm.Apply(b, nil); err != nil {
+		return state, fmt.Errorf("consensus: group %d: first batch: %w", r.group, err)
+	}
+	return State{Index: b.Index, Term: b.Term, Rows: b.Rows}, nil
+}
+
+// adopt takes the Host's rows out of a machine's state, at open and after a
+// snapshot.
+func (r *replica) adopt(state State) error {
+	conf, ses := &config{conf: &pb.ConfState{}}, &sessions{}
+	for _, row := range state.Rows {
+		var err error
+		if string(row.Key) == string(rowConfig) {
+			conf, err = r.host.configs.decode(row.Value)
+		} else {
+			err = ses.load(row)
+		}
+		if err != nil {
+			return fmt.Errorf("consensus: group %d: row %q at index %d: %w", r.group, row.Key, state.Index, err)
+		}
+	}
+	r.sessions = ses
+	r.setConfig(conf)
+	r.applied.Store(state.Index)
+	r.reached.Store(state.Index)
+	return nil
+}
+
+// setConfig puts a configuration in force.
+func (r *replica) setConfig(c *config) {
+	r.conf = c
+	r.published.Store(c)
+	for _, m := range c.members {
+		if m.Node != r.host.opts.Node {
+			r.host.peers.get(m.Node)
+		}
+	}
+}
+
+// reconcile compares machine and log at open. A machine ahead of its log was
+// interrupted between the two steps of installing a snapshot, and the log's
+// reset is finished; a log that begins behind the machine has lost entries.
+func (r *replica) reconcile(state State) error {
+	first, err := r.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := r.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	if state.Index+1 < first {
+		return fmt.Errorf("consensus: group %d: machine is at index %d but the log begins at %d: entries between them are lost",
+			r.group, state.Index, first)
+	}
+	if state.Index == 0 {
+		return nil
+	}
+	if state.Index <= last {
+		if term, err := r.log.Term(state.Index); err != nil {
+			return err
+		} else if term == state.Term {
+			return nil
+		}
+	}
+	hs := r.log.HardState()
+	term, vote := hs.GetTerm(), hs.GetVote()
+	if state.Term > term {
+		term, vote = state.Term, 0
+	}
+	done := make(waitWritten, 1)
+	r.log.Reset(&pb.HardState{Term: &term, Vote: &vote, Commit: new(state.Index)}, state.Index, state.Term, done)
+	return r.host.await(done)
+}
