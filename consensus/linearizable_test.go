@@ -125,9 +125,14 @@ func finishChaos(t *testing.T, a *arena, history *verify.History, clients []*cha
 		told.failedReads += c.told.failedReads
 	}
 	t.Logf("%d operations: %+v; moves %+v; %+v", history.Len(), told, m.done, a.stats())
-	require.Greater(t, told.applied, 100, "the clients got nothing done")
-	require.Greater(t, told.reads, 100, "the clients read nothing")
-	require.NotZero(t, a.stats().truncations, "no log was cut")
+	atLeast := 100
+	if testing.Short() {
+		atLeast = 10 // two seconds on whatever machine
+	} else {
+		require.NotZero(t, a.stats().truncations, "no log was cut")
+	}
+	require.Greater(t, told.applied, atLeast, "the clients got nothing done")
+	require.Greater(t, told.reads, atLeast, "the clients read nothing")
 	if run.reconfigure {
 		require.NotZero(t, m.done.added, "no replica was added")
 	}
