@@ -79,12 +79,23 @@ func (h *Host) TransferInRaft(g GroupID, to ReplicaID) {
 	}
 }
 
-// FreezeView asks for a snapshot of g as Raft does before it sends one.
-func (h *Host) FreezeView(g GroupID) (ok bool) {
-	if r, err := h.replica(g); err == nil {
-		h.run(r.w, func() { _, err := r.snapshotMetadata(); ok = err == nil })
+// FreezeView asks for a snapshot of g as Raft does before it sends one, while
+// the configuration in force is one of the voters given, and returns the voters
+// that Raft is told; nil if it is told nothing.
+func (h *Host) FreezeView(g GroupID, inForce ...uint64) (voters []uint64) {
+	r, err := h.replica(g)
+	if err != nil {
+		return nil
 	}
-	return ok
+	h.run(r.w, func() {
+		conf := r.conf
+		r.conf = &config{conf: &pb.ConfState{Voters: inForce}}
+		if s, err := r.snapshotMetadata(); err == nil {
+			voters = s.GetMetadata().GetConfState().GetVoters()
+		}
+		r.conf = conf
+	})
+	return voters
 }
 
 // SnapshotsUnderWay is how many snapshots h may send less than

@@ -132,6 +132,24 @@ func TestProposalsEndWithTheHostWhileABatchIsApplied(t *testing.T) {
 	})
 }
 
+// The replica goes while its machine is at a batch, which then fails: its client
+// is told all the same.
+func TestProposalsEndWithADestroyedReplica(t *testing.T) {
+	o, b := breaking(1, true)
+	stepwise(t, manualOptions{host: o}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		open := shut(&m.node(1).apply)
+		c := m.propose(1, "k", "v")
+		m.settle()
+		require.NoError(t, m.host(1).Destroy(1))
+		b.broken.Store(true)
+		open()
+		m.settle()
+		require.True(t, c.ended, "nobody ever tells it")
+		require.ErrorIs(t, c.err, consensus.ErrUnknown)
+	})
+}
+
 // A node whose machine failed serves nobody, and must not hold its followers by
 // frames that say it is alive.
 func TestFailedNodeIsReplaced(t *testing.T) {

@@ -172,14 +172,31 @@ func TestLogBehindASnapshotIsKept(t *testing.T) {
 
 // A replica that goes between the moment at which Raft asked for a snapshot and
 // the moment at which it is sent gives the place back.
-func TestViewOfADestroyedReplicaIsReleased(t *testing.T) {
+func TestViewOfALostReplicaIsReleased(t *testing.T) {
 	o := func(o *consensus.Options) { shortLog(o); o.MaxSnapshots = 1 }
-	stepwise(t, manualOptions{host: o}, func(t *testing.T, m *manual) {
+	for name, end := range map[string]func(*consensus.Host) error{
+		"destroyed": func(h *consensus.Host) error { return h.Destroy(1) },
+		"closed":    func(h *consensus.Host) error { return h.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			stepwise(t, manualOptions{host: o}, func(t *testing.T, m *manual) {
+				m.elect(1)
+				require.NotEmpty(t, m.host(1).FreezeView(1))
+				require.Equal(t, 1, m.host(1).SnapshotsUnderWay())
+				require.NoError(t, end(m.host(1)))
+				m.settle()
+				require.Zero(t, m.host(1).SnapshotsUnderWay())
+			})
+		})
+	}
+}
+
+// Raft may ask for a snapshot while the entry that changes the configuration is
+// on its way into the machine. What it is told is the configuration that is in
+// the snapshot, not the one in force.
+func TestSnapshotAnnouncesItsOwnConfiguration(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
 		m.elect(1)
-		require.True(t, m.host(1).FreezeView(1))
-		require.Equal(t, 1, m.host(1).SnapshotsUnderWay())
-		require.NoError(t, m.host(1).Destroy(1))
-		m.settle()
-		require.Zero(t, m.host(1).SnapshotsUnderWay())
+		require.Equal(t, []uint64{1, 2, 3}, m.host(1).FreezeView(1, 1, 2, 3, 4))
 	})
 }
