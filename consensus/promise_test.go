@@ -52,10 +52,10 @@ func TestVoteDuringAFrameEndsThePromise(t *testing.T) {
 		}
 		m.now -= time.Millisecond
 		require.True(t, m.host(2).Bound(1))
+		ran := make(chan struct{})
 		hook := func() {
 			m.now += manualTick
 			m.host(2).Receive(3, []transport.Message{vote})
-			ran := make(chan struct{})
 			go func() { m.pool.Run(); close(ran) }()
 			for range 200_000 { // a vote that waits for the frame goes on behind it
 				select {
@@ -69,6 +69,7 @@ func TestVoteDuringAFrameEndsThePromise(t *testing.T) {
 		clock.hook.Store(&hook)
 		m.host(2).Receive(1, []transport.Message{consensus.Frame(1, uint64(m.now)+1, 1, uint64(m.now)+1, 1)})
 		require.Nil(t, clock.hook.Load())
+		<-ran
 		m.settle()
 		require.False(t, m.status(2).Term > term && m.host(2).Bound(1), "a vote was cast, and the promise against it goes on")
 	})
