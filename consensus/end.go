@@ -72,7 +72,7 @@ func (r *replica) letGo() {
 
 // later runs fn on the worker, even when the replica is gone by then.
 func (r *replica) later(fn func()) {
-	r.w.post(input{kind: inputCall, h: r.host, msg: &call{fn: fn, done: make(chan struct{})}})
+	r.w.postLate(input{kind: inputCall, h: r.host, msg: &call{fn: fn, done: make(chan struct{})}})
 }
 
 // destroyMachine removes the machine, in the background unless the host

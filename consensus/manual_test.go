@@ -320,8 +320,7 @@ const settleLimit = 20000
 func (m *manual) settle() {
 	m.tb.Helper()
 	for delivered := 0; ; {
-		m.pool.Run()
-		synctest.Wait()
+		synctest.Wait() // what runs in the background has ended before each Run
 		if m.pool.Run() > 0 {
 			continue
 		}

@@ -80,8 +80,13 @@ func NewPool(o PoolOptions) (*Pool, error) {
 // nothing did. Only for a manual pool, by one goroutine.
 func (p *Pool) Run() int {
 	total := 0
+	w := p.workers[0]
+	w.mu.Lock()
+	w.inbox = append(w.inbox, w.late...)
+	w.late = nil
+	w.mu.Unlock()
 	for {
-		n := p.workers[0].pass()
+		n := w.pass()
 		if n == 0 {
 			return total
 		}
@@ -143,6 +148,7 @@ type worker struct {
 
 	mu    sync.Mutex
 	inbox []input // guarded by mu
+	late  []input // guarded by mu; of a manual pool, for its next Run
 
 	// Owned by the worker.
 	spare   []input
@@ -161,6 +167,19 @@ func (w *worker) post(in input) {
 	if first {
 		w.poke()
 	}
+}
+
+// postLate adds the word of work in the background. A manual pool takes it up
+// in the next Run: in the middle of one it would be a matter of chance which
+// pass sees it, and no run could be repeated.
+func (w *worker) postLate(in input) {
+	if !w.pool.opts.Manual {
+		w.post(in)
+		return
+	}
+	w.mu.Lock()
+	w.late = append(w.late, in)
+	w.mu.Unlock()
 }
 
 func (w *worker) poke() {
