@@ -23,8 +23,8 @@
 //  2. A machine applies every entry once and in order: its applied index is
 //     stored with each of its batches.
 //  3. The log holds every entry above min(Durable(), snapshots under way).
-//  4. A proposal is rejected only if it never reached Raft, or an entry of a
-//     later term was applied at or before its index.
+//  4. A proposal is rejected only if it never reached Raft, an entry of another
+//     term was applied at its index, or one of a later term before it.
 //  5. While a leader's lease lasts, a quorum of its configuration (of both
 //     halves, while joint) neither votes nor campaigns. See peerTable and fort.
 //  6. A context given to Raft's ReadIndex is never used again.
