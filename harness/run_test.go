@@ -225,9 +225,15 @@ func TestSeedDecidesRandomness(t *testing.T) {
 	draw := func(seed uint64) [2]uint64 {
 		var first [2]uint64
 		_, failed := bench(t, "100x", func(b *testing.B) {
+			// Each waits for the other's first operation: so short a loop could
+			// be over before a client gets to run at all.
+			var met sync.WaitGroup
+			met.Add(2)
 			Run(b, Spec{Clients: 2, Seed: seed}, func(c *Client) error {
 				if v := c.Rand.Uint64(); c.Iter == 0 {
 					first[c.ID] = v
+					met.Done()
+					met.Wait()
 				}
 				return nil
 			})
