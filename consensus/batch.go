@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // An entry's data is a batch:
@@ -55,7 +54,6 @@ type batch struct {
 
 	// Set when Raft has given the batch its place.
 	index, term uint64
-	proposed    time.Duration
 
 	// Set before done is closed.
 	results []Result

@@ -42,7 +42,6 @@ type Host struct {
 	ctx     context.Context // ends when the host stops
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup // background work; none begins once stopping is set
-	started time.Duration  // Mono at start
 	// votesFrom is when a restarted node may vote and campaign again: what it
 	// promised before the restart has ended by then.
 	votesFrom time.Duration
@@ -61,7 +60,6 @@ func New(o Options) (*Host, error) {
 	}
 	h.stopped = make(chan struct{})
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.started = o.Clock.Mono()
 	h.peers = newPeerTable(h)
 	h.snaps = newSnapshotter(h)
 	if o.AsyncApply {
@@ -75,7 +73,7 @@ func New(o Options) (*Host, error) {
 		return nil, errors.Join(errors.New("consensus: option Epoch is 0 though the log holds groups: expected one above that of every earlier start"), h.Close())
 	}
 	if len(recovered) > 0 {
-		h.votesFrom = h.started + o.LeaseDuration
+		h.votesFrom = o.Clock.Mono() + o.LeaseDuration
 	}
 	for _, info := range recovered {
 		if info.Destroyed {

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"go.etcd.io/raft/v3"
@@ -117,4 +118,11 @@ func (r *replica) tellRemoved(id ReplicaID, c *config) {
 		Group: r.group, From: r.id, To: id, Kind: kindRemoved,
 		Payload: appendMembers(appendUvarints(nil, uint64(id)), voters),
 	})
+}
+
+func appendUvarints(b []byte, values ...uint64) []byte {
+	for _, v := range values {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
 }

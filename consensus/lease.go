@@ -1,7 +1,6 @@
 package consensus
 
 import (
-	"encoding/binary"
 	"math"
 	"slices"
 	"time"
@@ -274,11 +273,4 @@ func (r *replica) ask() {
 	if r.fort.peer != nil {
 		r.tellAt(r.fort.peer.node, r.fort.leader, kindAsk, r.fort.term)
 	}
-}
-
-func appendUvarints(b []byte, values ...uint64) []byte {
-	for _, v := range values {
-		b = binary.AppendUvarint(b, v)
-	}
-	return b
 }

@@ -150,7 +150,6 @@ func (r *replica) pack() {
 		r.wake()
 		r.idleTicks = 0
 		data := b.seal()
-		b.proposed = r.now()
 		if err := r.rn.Propose(data); err != nil {
 			r.finish(b, rejected(r.group, fmt.Errorf("raft: %w", err)))
 			continue
