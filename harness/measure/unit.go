@@ -49,6 +49,8 @@ var units = []Unit{
 	{"dip", "lower"},
 	{"cpu-ns/group-s", "lower"},
 	{"heap-B/replica", "lower"},
+	{"peak-heap-B", "lower"},
+	{"peak-log-B", "lower"},
 }
 
 // builtin are the units that package testing and the tools declare.
