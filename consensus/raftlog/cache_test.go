@@ -62,6 +62,50 @@ func TestCache(t *testing.T) {
 	require.Error(t, d.Close())
 }
 
+// A read of one group's entries passes over what other groups wrote in between,
+// unless it is so little that another read would cost more.
+func TestReadGaps(t *testing.T) {
+	const n, groups = 64, 16
+	for _, c := range []struct {
+		size         int
+		reads, bytes int64 // at most
+	}{
+		{4 << 10, n, n * (4<<10 + 64)},
+		{100, 1, n * groups * (100 + 64)},
+	} {
+		hook := &hookFS{FS: vfs.NewMem()}
+		d := open(t, hook, "log", raftlog.Options{Inline: true, CacheBytes: 1, MinSegmentBytes: 8 << 20, MaxSegmentBytes: 8 << 20})
+		l := logOf(t, d, 1)
+		var list []*raftlog.Group
+		for g := range raftlog.GroupID(groups) {
+			list = append(list, create(t, l, g+1, 1))
+		}
+		data := func(g int, i uint64) string {
+			return strings.Repeat(string(rune('a'+(g+int(i))%26)), c.size)
+		}
+		for i := uint64(1); i <= n; i++ {
+			for g := range list {
+				list[g].Append(nil, []*pb.Entry{entry(i, 1, data(g, i))}, nil)
+			}
+			require.NoError(t, d.Flush())
+		}
+		for g := range list {
+			before, reads := d.Stats().ReadBytes, int64(0)
+			hook.reading = func() { reads++ }
+			got, err := list[g].Entries(1, n+1, 1<<30)
+			require.NoError(t, err)
+			hook.reading = nil
+			for i, e := range got {
+				require.Equal(t, data(g, uint64(i+1)), string(e.GetData()))
+				require.Equal(t, len(e.GetData()), cap(e.GetData()), "who appends to an entry must not reach the next")
+			}
+			require.LessOrEqual(t, reads, c.reads)
+			require.LessOrEqual(t, d.Stats().ReadBytes-before, c.bytes)
+		}
+		require.NoError(t, d.Close())
+	}
+}
+
 // Entries larger than a segment, and appends larger than one, are taken.
 func TestLarge(t *testing.T) {
 	for _, o := range []raftlog.Options{{MinSegmentBytes: 4 << 10, MaxSegmentBytes: 64 << 10}, small} {

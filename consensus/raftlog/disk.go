@@ -34,6 +34,7 @@ type Disk struct {
 	// maint, flushing, a group's mutex, mu.
 	flushing chan struct{}
 	maint    chan struct{}
+	scratch  chan []byte // windows for reads with gaps, for the next ones
 
 	buffered atomic.Int64 // bytes appended and not yet written
 	spareNum atomic.Uint32
@@ -85,6 +86,7 @@ func OpenDisk(fs vfs.FS, dir string, o Options) (*Disk, error) {
 		wake: make(chan struct{}, 1), chores: make(chan struct{}, 1),
 		stop: make(chan struct{}), preStop: make(chan struct{}),
 		flushing: make(chan struct{}, 1), maint: make(chan struct{}, 1),
+		scratch:  make(chan []byte, maxScratch),
 		nextSize: o.MinSegmentBytes,
 		owners:   make(map[uint64]*owner),
 	}

@@ -10,8 +10,17 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 )
 
-// readWindowBytes is what one read brings back of neighbouring entries.
-const readWindowBytes = 256 << 10
+const (
+	// readWindowBytes is what one read brings back of neighbouring entries.
+	readWindowBytes = 256 << 10
+	// readGapBytes is the longest stretch of other groups' records that is
+	// read along: about as long as takes the time of another read from the
+	// cache of the operating system. Without it a store of many groups reads
+	// its whole log once for every group.
+	readGapBytes = 16 << 10
+	// maxScratch bounds the windows of memory that a Disk keeps for reads.
+	maxScratch = 2
+)
 
 // HardState returns the newest HardState, never nil.
 func (g *Group) HardState() *pb.HardState {
@@ -170,7 +179,7 @@ func (g *Group) readBack(list []*pb.Entry, cold []coldEntry, lo uint64) (bool, e
 	return true, nil
 }
 
-// newEntry makes an entry of a record, in one piece and with its own data.
+// newEntry makes an entry of a record, in one piece. Its data is the record's.
 func newEntry(r *record) *pb.Entry {
 	e := &struct {
 		entry       pb.Entry
@@ -179,7 +188,7 @@ func newEntry(r *record) *pb.Entry {
 	}{term: r.term, index: r.index, typ: pb.EntryType(r.typ)}
 	e.entry.Term, e.entry.Index, e.entry.Type = &e.term, &e.index, &e.typ
 	if len(r.data) > 0 {
-		e.entry.Data = append([]byte(nil), r.data...)
+		e.entry.Data = r.data
 	}
 	return &e.entry
 }
@@ -205,27 +214,18 @@ func (d *Disk) release(s *segment) {
 	s.refs--
 }
 
-// readWindow reads the first of cold and those behind it that lie in the same
-// window of the segment, checks them, and calls apply for each in turn. It
-// returns how many bytes it read.
+// readWindow reads the first of cold and those behind it that lie near it in
+// the segment, checks them, and calls apply for each in turn. What a record
+// points into is nobody else's. It returns how many bytes it read.
 func (d *Disk) readWindow(s *segment, cold []coldEntry, apply func(*record) error) (int64, error) {
-	start := cold[0].at.off
-	end := start + cold[0].length
-	n := 1
-	for ; n < len(cold); n++ {
-		c := cold[n]
-		if c.at.seg != s.num || c.at.off < end || c.at.off+c.length-start > readWindowBytes {
-			break
-		}
-		end = c.at.off + c.length
+	cold, bytes := window(cold)
+	buf, read, err := d.readSpans(s, cold, bytes)
+	if err != nil {
+		return 0, err
 	}
-	buf := make([]byte, end-start)
-	if got, err := s.file.ReadAt(buf, int64(start)); err != nil && !(errors.Is(err, io.EOF) && got == len(buf)) {
-		return 0, fmt.Errorf("raftlog: read %d bytes of segment %d at offset %d: %w", len(buf), s.num, start, err)
-	}
-	for _, c := range cold[:n] {
+	for _, c := range cold {
 		rec := record{at: c.at, length: c.length}
-		body := checkRecord(buf[c.at.off-start:c.at.off-start+c.length], d.store, c.at)
+		body := checkRecord(buf[:c.length:c.length], d.store, c.at)
 		err := errRecord
 		if len(body) == int(c.length)-recordHeaderBytes {
 			err = rec.decode(body)
@@ -236,6 +236,70 @@ func (d *Disk) readWindow(s *segment, cold []coldEntry, apply func(*record) erro
 		if err != nil {
 			return 0, &CorruptionError{Segment: s.num, Offset: int64(c.at.off), Detail: err.Error()}
 		}
+		buf = buf[c.length:]
 	}
-	return int64(len(buf)), nil
+	return read, nil
+}
+
+// window cuts cold down to what one read brings back, and tells how many bytes
+// of it are wanted.
+func window(cold []coldEntry) (list []coldEntry, bytes int) {
+	start, end := cold[0].at.off, cold[0].at.off
+	for i, c := range cold {
+		if i > 0 && (c.at.seg != cold[0].at.seg || c.at.off < end ||
+			c.at.off-end > readGapBytes || c.at.off+c.length-start > readWindowBytes) {
+			return cold[:i], bytes
+		}
+		end = c.at.off + c.length
+		bytes += int(c.length)
+	}
+	return cold, bytes
+}
+
+// readSpans reads the records of a window into memory of their own, one behind
+// the other without what lies between them, so that an entry that is kept for
+// long does not keep what other groups wrote.
+func (d *Disk) readSpans(s *segment, cold []coldEntry, bytes int) (buf []byte, read int64, err error) {
+	start, last := cold[0].at.off, cold[len(cold)-1]
+	whole := int(last.at.off + last.length - start)
+	buf = make([]byte, bytes)
+	if whole == bytes {
+		return buf, int64(bytes), readAt(s, buf, start)
+	}
+	scratch := d.takeScratch()
+	defer d.giveScratch(scratch)
+	if err := readAt(s, scratch[:whole], start); err != nil {
+		return nil, 0, err
+	}
+	n := 0
+	for _, c := range cold {
+		n += copy(buf[n:], scratch[c.at.off-start:][:c.length])
+	}
+	return buf, int64(whole), nil
+}
+
+// readAt fills buf from an offset of a segment.
+func readAt(s *segment, buf []byte, off uint32) error {
+	if got, err := s.file.ReadAt(buf, int64(off)); err != nil && !(errors.Is(err, io.EOF) && got == len(buf)) {
+		return fmt.Errorf("raftlog: read %d bytes of segment %d at offset %d: %w", len(buf), s.num, off, err)
+	}
+	return nil
+}
+
+// takeScratch finds memory for a window with gaps.
+func (d *Disk) takeScratch() []byte {
+	select {
+	case b := <-d.scratch:
+		return b
+	default:
+		return make([]byte, readWindowBytes)
+	}
+}
+
+// giveScratch keeps it for the next one, unless enough is kept.
+func (d *Disk) giveScratch(b []byte) {
+	select {
+	case d.scratch <- b:
+	default:
+	}
 }

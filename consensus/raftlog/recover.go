@@ -29,7 +29,7 @@ func (d *Disk) recover() error {
 		return err
 	}
 	rp := newReplay(d, nil, d.segs)
-	sc := &scanner{store: d.store}
+	sc := newScanner(d.store, d.segs)
 	end, err := d.replayAll(sc, rp)
 	if err != nil {
 		return err
@@ -237,13 +237,19 @@ type scanner struct {
 	rec   record
 }
 
+// newScanner has room for the largest of segs, so that a row of growing
+// segments does not allocate for each.
+func newScanner(store uint64, segs []*segment) *scanner {
+	var size int64
+	for _, s := range segs {
+		size = max(size, s.limit)
+	}
+	return &scanner{store: store, buf: make([]byte, 0, size)}
+}
+
 // load reads a segment up to size. One at a time is in memory.
 func (sc *scanner) load(s *segment, size int64) error {
-	sc.seg = s.num
-	if int64(cap(sc.buf)) < size {
-		sc.buf = make([]byte, size)
-	}
-	sc.buf = sc.buf[:size]
+	sc.seg, sc.buf = s.num, sc.buf[:size]
 	const piece = 4 << 20
 	for off := int64(0); off < size; off += piece {
 		b := sc.buf[off:min(off+piece, size)]

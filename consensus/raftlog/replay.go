@@ -197,7 +197,7 @@ func (d *Disk) refresh(o *owner) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.groups = make(map[GroupID]*Group)
-	rp, sc := newReplay(d, o, segs), &scanner{store: d.store}
+	rp, sc := newReplay(d, o, segs), newScanner(d.store, segs)
 	for _, s := range segs {
 		if end.seg < s.num {
 			break
