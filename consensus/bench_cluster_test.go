@@ -18,6 +18,7 @@ import (
 // bootBench boots a cluster for a benchmark.
 func bootBench(b *testing.B, s setup) *cluster {
 	b.Helper()
+	harness.Begin(b)
 	switch s.disk {
 	case "sync", "shared":
 		s.dir = harness.DurableDir(b)

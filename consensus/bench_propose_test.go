@@ -73,6 +73,8 @@ func proposeCases() []proposeCase {
 	all = append(all, proposeWide...)
 	var pinned []proposeCase
 	for _, p := range all {
+		p.disk = harness.Axis("disk", p.disk)[0]
+		p.net = harness.Axis("net", p.net)[0]
 		p.groups = harness.Axis("groups", p.groups)[0]
 		p.clients = harness.Axis("clients", p.clients)[0]
 		p.size = harness.Axis("size", p.size)[0]

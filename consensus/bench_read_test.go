@@ -25,7 +25,7 @@ func BenchmarkRead(b *testing.B) {
 	if harness.Full() {
 		nets = []string{"sim", "tcp"}
 	}
-	for _, net := range nets {
+	for _, net := range harness.Axis("net", nets...) {
 		for _, mode := range []string{"index", "lease", "local"} {
 			for _, clients := range harness.Axis("clients", 1, 64, 256) {
 				b.Run(harness.Name("mode", mode, "net", net, "clients", clients), func(b *testing.B) {

@@ -128,7 +128,7 @@ func BenchmarkCatchUp(b *testing.B) {
 	if harness.Full() {
 		disks, sizes = []string{"none", "sync"}, []int{1 << 20, 16 << 20, 256 << 20}
 	}
-	for _, disk := range disks {
+	for _, disk := range harness.Axis("disk", disks...) {
 		for _, by := range []string{"log", "snapshot"} {
 			for _, size := range sizes {
 				b.Run(harness.Name("by", by, "disk", harness.DiskLabel(disk), "size", size), func(b *testing.B) {

@@ -76,6 +76,11 @@ func BenchmarkChild(b *testing.B) {
 		})
 	case "lone":
 		Run(b, Spec{}, func(*Client) error { return nil })
+	case "list":
+		b.Run(Name("list", 1), func(b *testing.B) {
+			Begin(b)
+			b.Error("a case that is only named must not boot")
+		})
 	default:
 		b.Skip("for child processes")
 	}
@@ -123,11 +128,6 @@ func TestRaftIsSilenced(t *testing.T) {
 	require.Empty(t, stderr)
 }
 
-func TestPackagesWithoutBenchmarksDeclareNothing(t *testing.T) {
-	require.True(t, hasBenchmarks(this))
-	require.False(t, hasBenchmarks(new(testing.M)))
-}
-
 func TestLeakedGoroutineFailsTheRun(t *testing.T) {
 	_, stderr, status := child(t, "leak", nil, "-test.run=^TestChild$")
 	require.Equal(t, 1, status)
@@ -150,7 +150,7 @@ func TestArgumentsAreRefused(t *testing.T) {
 func TestBadParameterEndsTheRun(t *testing.T) {
 	_, stderr, status := child(t, "clean", []string{"PHANTOM_MODE=fast"}, "-test.run=^TestChild$")
 	require.Equal(t, 2, status)
-	require.Contains(t, stderr, `harness: PHANTOM_MODE="fast": want quick or standard`)
+	require.Contains(t, stderr, `harness: PHANTOM_MODE="fast": want quick, standard, stress or long-running`)
 }
 
 func TestEverySampleBoots(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 // ends. It may lie in memory: for data that must be durable see DurableDir.
 func Dir(b *testing.B) string {
 	b.Helper()
-	touch(b)
+	Begin(b)
 	root := settings().dir
 	if root == "" {
 		return b.TempDir()

@@ -33,6 +33,15 @@
 //   - Standard output carries the benchmark format and nothing else; remarks go
 //     to standard error behind a "#", which no tool takes for data.
 //
+// # Modes
+//
+// A mode is a set of parameters (PHANTOM_MODE). Where the user gave no
+// -benchtime, it also decides how long a case lasts, by the name of its
+// benchmark: those of BenchmarkTransactions and BenchmarkQueries, and whatever
+// begins with these names, run a number of operations in the standard mode;
+// those whose name ends in OverTime draw a series of a minute; all others last
+// 2 s. Lengths differ, so Main runs package testing once for each of them.
+//
 // # Parameters
 //
 // A parameter is set by the environment (PHANTOM_CLIENTS=8) or by a flag behind

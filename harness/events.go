@@ -34,7 +34,7 @@ type Event struct {
 // counts as a failed event; when all fail, or s.Ready does, b fails.
 func Events(b *testing.B, s Spec, op func(i int) (Event, error)) {
 	b.Helper()
-	touch(b)
+	Begin(b)
 	if s.Ready != nil {
 		if err := s.Ready(b.Context()); err != nil {
 			b.Fatalf("harness: ready: %v", err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -49,13 +48,20 @@ func run(m *testing.M, ignore []goleak.Option) int {
 	chosen.Store(p)
 	raft.SetLogger(quiet{})
 
-	if flagText("test.bench") != "" && hasBenchmarks(m) {
-		if err := prepareBenchmarks(p); err != nil {
-			fmt.Fprintln(os.Stderr, "#", err)
-			return 2
+	list := []part{{}}
+	if pattern := flagText("test.bench"); pattern != "" {
+		names, known := chosenBenchmarks(m, pattern)
+		if len(names) > 0 || !known {
+			if list, err = prepareBenchmarks(p, names); err != nil {
+				fmt.Fprintln(os.Stderr, "#", err)
+				return 2
+			}
 		}
 	}
-	code := m.Run()
+	code, err := runParts(m, list)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "#", err)
+	}
 	guard.Store(nil)
 	if code == 0 {
 		if err := goleak.Find(ignore...); err != nil {
@@ -82,23 +88,30 @@ func skip(b *testing.B, why string) {
 	b.SkipNow()
 }
 
-// prepareBenchmarks prints what stands above the first benchmark line, gives
-// the mode's length to cases that have none, and lets the watchdog in.
-func prepareBenchmarks(p *params) error {
+// prepareBenchmarks prints what stands above the first benchmark line, divides
+// the benchmarks by the length that the mode gives them, and lets the watchdog
+// in.
+func prepareBenchmarks(p *params, names []string) ([]part, error) {
 	for _, name := range unknownVariables(os.Environ()) {
 		fmt.Fprintf(os.Stderr, "# harness: %s is no parameter and changes nothing\n", name)
 	}
+	if p.list {
+		return []part{{}}, firstError(setFlag("test.benchtime", "1x"), setFlag("test.count", "1"))
+	}
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.benchtime" })
-	if !given {
-		if err := flag.Set("test.benchtime", benchtimes[p.mode]); err != nil {
-			return fmt.Errorf("harness: benchtime %s: %w", benchtimes[p.mode], err)
-		}
+	list := p.parts(names, given)
+	if err := refuseProfiles(list); err != nil {
+		return nil, err
 	}
+	// Parameters may differ between runs that are to be compared, so they are a
+	// remark and no configuration of the format.
+	fmt.Fprintf(os.Stderr, "# phantom: %v\n", p)
+	announceParts(os.Stderr, list)
 	if p.watchdog > 0 {
 		guard.Store(biteAfter(p.watchdog))
 	}
-	return preamble(os.Stdout, p)
+	return list, preamble(os.Stdout, p)
 }
 
 // preamble declares the units, then states in configuration lines what is
@@ -117,14 +130,6 @@ func preamble(out io.Writer, p *params) error {
 		return fmt.Errorf("harness: preamble: %w", err)
 	}
 	return nil
-}
-
-// hasBenchmarks reports whether the test binary holds benchmarks at all: a
-// package without them would print the units for nothing. It looks into a
-// field that the standard library does not promise; without it, print.
-func hasBenchmarks(m *testing.M) bool {
-	f := reflect.ValueOf(m).Elem().FieldByName("benchmarks")
-	return !f.IsValid() || f.Kind() != reflect.Slice || f.Len() > 0
 }
 
 func refuseArguments(out io.Writer, args []string) {

@@ -11,7 +11,7 @@ import (
 // cpu-ns/op. The first error fails b.
 func Micro(b *testing.B, op func() error) {
 	b.Helper()
-	touch(b)
+	Begin(b)
 	// Package testing counts allocations by itself here: nothing is in flight
 	// when the loop ends.
 	b.ReportAllocs()

@@ -3,7 +3,6 @@ package harness
 import (
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -12,20 +11,6 @@ import (
 	"time"
 )
 
-// A Mode names a set of parameters.
-type Mode string
-
-const (
-	// ModeQuick validates everything in minutes: 250 ms a case. The default.
-	ModeQuick Mode = "quick"
-	// ModeStandard is for figures worth keeping: 2 s a case.
-	ModeStandard Mode = "standard"
-)
-
-// benchtimes holds what a mode gives each case where the user set no
-// -benchtime.
-var benchtimes = map[Mode]string{ModeQuick: "250ms", ModeStandard: "2s"}
-
 // params is what the user chose. It does not change after Main has read it.
 type params struct {
 	mode       Mode
@@ -33,9 +18,13 @@ type params struct {
 	dir        string // "" selects the benchmark's temporary directory
 	diskUnsafe bool
 	strict     bool
+	list       bool
 	seed       uint64
 	watchdog   time.Duration // 0 disables it
-	axes       map[string]int
+	numbers    map[string]int
+	words      map[string]string
+	span       time.Duration   // of a case that draws a series
+	given      map[string]bool // the parameters that the user set
 }
 
 // chosen is set by Main. Packages without it see the environment alone.
@@ -70,69 +59,85 @@ func Full() bool { return settings().full }
 // the same faults; it fixes no interleaving. Default: 1.
 func Seed() uint64 { return settings().seed }
 
+// Nodes returns the number of nodes of a standard case. Default: 20.
+func Nodes() int { return settings().number("nodes") }
+
+// Clients returns the number of clients of a standard case. Default: 20, and
+// 256 in the stress mode.
+func Clients() int { return settings().number("clients") }
+
+// DataBytes returns how much data a standard case holds. Default: 1 MB, and 64
+// MB in the stress mode.
+func DataBytes() int { return settings().number("data") }
+
+// Transactions returns the number of transactions of a standard case. It is
+// also how many operations the benchmarks run whose name begins with
+// BenchmarkTransactions. Default: 5,000, and 50,000 in the stress mode.
+func Transactions() int { return settings().transactions() }
+
+// Queries is Transactions for queries and BenchmarkQueries.
+func Queries() int { return settings().queries() }
+
+// Duration returns how long a case lasts that draws a series, which are those
+// whose name ends in OverTime. Default: a minute; 250 ms in the quick mode, an
+// hour in the long-running one.
+func Duration() time.Duration { return settings().duration() }
+
 // Axis returns the values a benchmark should take along an axis: those given,
 // or the single one the user pinned (PHANTOM_CLIENTS=8 pins clients). The keys
-// that can be pinned are nodes, groups, clients and size; others panic.
-func Axis(key string, values ...int) []int {
-	if _, ok := axisRanges[key]; !ok {
-		panic(fmt.Sprintf("harness: axis %q: want one of nodes, groups, clients, size", key))
-	}
-	if v, ok := settings().axes[key]; ok {
-		return []int{v}
+// that can be pinned are nodes, groups, clients, size and data for numbers,
+// disk and net for words; others panic.
+func Axis[T int | string](key string, values ...T) []T {
+	p := settings()
+	switch pinned := any(new(T)).(type) {
+	case *int:
+		if _, ok := ranges[key]; !ok || !ranges[key].axis {
+			panic(fmt.Sprintf("harness: axis %q of numbers: want one of nodes, groups, clients, size, data", key))
+		}
+		if p.given[key] {
+			*pinned = p.numbers[key]
+			return []T{any(*pinned).(T)}
+		}
+	case *string:
+		if _, ok := vocabularies[key]; !ok {
+			panic(fmt.Sprintf("harness: axis %q of words: want disk or net", key))
+		}
+		if p.given[key] {
+			*pinned = p.words[key]
+			return []T{any(*pinned).(T)}
+		}
 	}
 	return values
 }
 
-// axisRanges bounds what a user may pin. The upper ends are where one process
-// stops making sense, not limits of the system.
-var axisRanges = map[string]struct {
-	min, max int
-	usage    string
-}{
-	"nodes":   {1, 1000, "number of nodes"},
-	"groups":  {1, 1_000_000, "number of Raft groups"},
-	"clients": {1, 100_000, "number of closed-loop clients"},
-	"size":    {1, 64 << 20, "payload of a command in bytes"},
-}
-
-// A knob is one parameter: its name, what it means, and how a text sets it.
-type knob struct {
-	name  string
-	usage string
-	bool  bool // may be given as a flag without a value
-	set   func(p *params, text string) error
-}
-
-// knobs lists every parameter. The flag of a knob is -phantom.<name>, its
-// variable PHANTOM_<NAME> with "-" as "_".
-func knobs() []knob {
-	ks := []knob{
-		{"mode", "quick or standard", false, (*params).setMode},
-		{"matrix", "quick (a centre case and one-axis variations) or full (the product of all axes)", false, (*params).setMatrix},
-		{"dir", "directory for the data of durable cases; default: the benchmark's temporary one", false, (*params).setDir},
-		{"disk-unsafe", "let durable cases run on any file system; their names then say disk=unsafe", true,
-			func(p *params, s string) (err error) { p.diskUnsafe, err = parseBool(s); return err }},
-		{"strict", "fail when a benchmark had to be skipped", true,
-			func(p *params, s string) (err error) { p.strict, err = parseBool(s); return err }},
-		{"seed", "seed of workloads and faults", false, (*params).setSeed},
-		{"watchdog", "longest silence of a benchmark before it is killed; 0 disables", false, (*params).setWatchdog},
+func (p *params) number(key string) int {
+	if p.given[key] {
+		return p.numbers[key]
 	}
-	for _, key := range slices.Sorted(maps.Keys(axisRanges)) {
-		r := axisRanges[key]
-		usage := fmt.Sprintf("%s, %d to %d; pins the axis", r.usage, r.min, r.max)
-		ks = append(ks, knob{key, usage, false, func(p *params, s string) error { return p.setAxis(key, s) }})
+	m := p.preset()
+	switch key {
+	case "nodes":
+		return m.nodes
+	case "clients":
+		return m.clients
+	case "data":
+		return m.dataBytes
+	case "transactions":
+		return m.transactions
+	case "queries":
+		return m.queries
 	}
-	return ks
+	panic(fmt.Sprintf("harness: parameter %q has no default", key))
 }
 
-// variable returns the name of the knob in the environment.
-func (k knob) variable() string {
-	return "PHANTOM_" + strings.ToUpper(strings.ReplaceAll(k.name, "-", "_"))
-}
+func (p *params) transactions() int { return p.number("transactions") }
+func (p *params) queries() int      { return p.number("queries") }
 
-// defaults returns the parameters of a user who chose nothing.
-func defaults() *params {
-	return &params{mode: ModeQuick, seed: 1, watchdog: 2 * time.Minute, axes: map[string]int{}}
+func (p *params) duration() time.Duration {
+	if p.given["duration"] {
+		return p.span
+	}
+	return p.preset().duration
 }
 
 // fromEnvironment reads the parameters from the environment. An error names
@@ -145,18 +150,26 @@ func fromEnvironment(lookup func(string) (string, bool)) (*params, error) {
 		if !ok || text == "" {
 			continue
 		}
-		if err := k.set(p, text); err != nil {
+		if err := k.apply(p, text); err != nil {
 			return nil, fmt.Errorf("harness: %s=%q: %w", k.variable(), text, err)
 		}
 	}
 	return p, nil
 }
 
+// defaults returns the parameters of a user who chose nothing.
+func defaults() *params {
+	return &params{
+		mode: ModeQuick, seed: 1, watchdog: 2 * time.Minute,
+		numbers: map[string]int{}, words: map[string]string{}, given: map[string]bool{},
+	}
+}
+
 // register declares the flags on fs. They change p when fs parses.
 func register(fs *flag.FlagSet, p *params) {
 	for _, k := range knobs() {
 		name, usage := "phantom."+k.name, k.usage+" ("+k.variable()+")"
-		set := func(text string) error { return k.set(p, text) }
+		set := func(text string) error { return k.apply(p, text) }
 		if k.bool {
 			fs.BoolFunc(name, usage, set)
 		} else {
@@ -165,69 +178,69 @@ func register(fs *flag.FlagSet, p *params) {
 	}
 }
 
-func (p *params) setMode(s string) error {
-	if _, ok := benchtimes[Mode(s)]; !ok {
-		return fmt.Errorf("want quick or standard")
-	}
-	p.mode = Mode(s)
-	return nil
+// A Setting is one parameter as it applies to a run.
+type Setting struct {
+	// Name is the parameter's, without the prefix of its flag or variable.
+	Name string
+	// Value is what the user set, or what the mode does; "any" for an axis
+	// along which every benchmark goes its own way.
+	Value string
+	// Given reports whether the user set it.
+	Given bool
 }
 
-func (p *params) setMatrix(s string) error {
-	switch s {
-	case "quick", "full":
-		p.full = s == "full"
-		return nil
+// Settings returns every parameter of this run with its value, in the order of
+// the help text, for whoever keeps results.
+func Settings() []Setting { return settings().table() }
+
+func (p *params) table() []Setting {
+	values := map[string]string{
+		"mode": string(p.mode), "matrix": "quick", "seed": strconv.FormatUint(p.seed, 10),
+		"duration": p.duration().String(), "watchdog": p.watchdog.String(), "dir": p.dir,
+		"disk-unsafe": strconv.FormatBool(p.diskUnsafe), "strict": strconv.FormatBool(p.strict),
+		"list": strconv.FormatBool(p.list),
 	}
-	return fmt.Errorf("want quick or full")
+	if p.full {
+		values["matrix"] = "full"
+	}
+	if p.dir == "" {
+		values["dir"] = os.TempDir()
+	}
+	for _, key := range []string{"nodes", "clients", "transactions", "queries", "data"} {
+		values[key] = strconv.Itoa(p.number(key))
+	}
+	var table []Setting
+	for _, k := range knobs() {
+		v, ok := values[k.name]
+		switch {
+		case ok:
+		case !p.given[k.name]:
+			v = "any"
+		case p.words[k.name] != "":
+			v = p.words[k.name]
+		default:
+			v = strconv.Itoa(p.numbers[k.name])
+		}
+		table = append(table, Setting{Name: k.name, Value: v, Given: p.given[k.name]})
+	}
+	return table
 }
 
-func (p *params) setDir(s string) error {
-	info, err := os.Stat(s)
-	if err != nil {
-		return fmt.Errorf("want an existing directory: %w", err)
+// String is the line that stands with the results: every parameter, those that
+// the user set marked by an exclamation mark.
+func (p *params) String() string {
+	var s strings.Builder
+	for i, t := range p.table() {
+		if i > 0 {
+			s.WriteByte(' ')
+		}
+		s.WriteString(t.Name)
+		if t.Given {
+			s.WriteByte('!')
+		}
+		s.WriteString("=" + t.Value)
 	}
-	if !info.IsDir() {
-		return fmt.Errorf("want a directory, and this is a file")
-	}
-	p.dir = s
-	return nil
-}
-
-func (p *params) setSeed(s string) error {
-	v, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		return fmt.Errorf("want an integer from 0 to %d", uint64(1<<64-1))
-	}
-	p.seed = v
-	return nil
-}
-
-func (p *params) setWatchdog(s string) error {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 || d > 0 && d < time.Second {
-		return fmt.Errorf("want 0 or a duration of at least 1s, such as 2m")
-	}
-	p.watchdog = d
-	return nil
-}
-
-func (p *params) setAxis(key, s string) error {
-	r := axisRanges[key]
-	v, err := strconv.Atoi(s)
-	if err != nil || v < r.min || v > r.max {
-		return fmt.Errorf("want an integer from %d to %d", r.min, r.max)
-	}
-	p.axes[key] = v
-	return nil
-}
-
-func parseBool(s string) (bool, error) {
-	v, err := strconv.ParseBool(s)
-	if err != nil {
-		return false, fmt.Errorf("want true or false")
-	}
-	return v, nil
+	return s.String()
 }
 
 // unknownVariables returns the PHANTOM_ variables of an environment that name

@@ -91,7 +91,7 @@ func Run(b *testing.B, s Spec, op Op) Result {
 	if err := s.validate(); err != nil {
 		b.Fatal(err)
 	}
-	touch(b)
+	Begin(b)
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	if s.Ready != nil {

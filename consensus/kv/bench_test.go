@@ -84,6 +84,7 @@ func BenchmarkApply(b *testing.B) {
 
 // loaded returns an applier whose machine holds all keys.
 func loaded(b *testing.B, keys, size int) *applier {
+	harness.Begin(b)
 	a := &applier{m: open(b, kv.Options{}), commands: puts(keys, size)}
 	for range keys + len(a.results) {
 		require.NoError(b, a.apply())

@@ -36,6 +36,7 @@ func appends(n, size int) []Message {
 
 // ends opens two nodes of a kind, the second with a receiver.
 func ends(b *testing.B, kind string) (Transport, Transport, *counter) {
+	harness.Begin(b)
 	var x, y Transport
 	if kind == "sim" {
 		n := NewNetwork(NetworkOptions{})
@@ -73,7 +74,7 @@ func sentBy(t Transport) func() harness.Counters {
 //
 //	go test -run='^$' -bench=Send ./consensus/transport
 func BenchmarkSend(b *testing.B) {
-	for _, net := range []string{"sim", "tcp"} {
+	for _, net := range harness.Axis("net", "sim", "tcp") {
 		for _, batch := range []int{1, 64} {
 			b.Run(harness.Name("net", net, "batch", batch, "size", 128), func(b *testing.B) {
 				x, _, c := ends(b, net)
@@ -101,7 +102,7 @@ func BenchmarkSend(b *testing.B) {
 //
 //	go test -run='^$' -bench=Call ./consensus/transport
 func BenchmarkCall(b *testing.B) {
-	for _, net := range []string{"sim", "tcp"} {
+	for _, net := range harness.Axis("net", "sim", "tcp") {
 		for _, clients := range harness.Axis("clients", 1, 64) {
 			b.Run(harness.Name("net", net, "clients", clients, "size", 128), func(b *testing.B) {
 				x, y, _ := ends(b, net)
@@ -121,7 +122,7 @@ func BenchmarkCall(b *testing.B) {
 //	go test -run='^$' -bench=Stream ./consensus/transport
 func BenchmarkStream(b *testing.B) {
 	const size = 64 << 10
-	for _, net := range []string{"sim", "tcp"} {
+	for _, net := range harness.Axis("net", "sim", "tcp") {
 		b.Run(harness.Name("net", net, "size", size), func(b *testing.B) {
 			x, y, _ := ends(b, net)
 			y.HandleStream("sink", func(_ context.Context, _ NodeID, s io.ReadWriteCloser) {
