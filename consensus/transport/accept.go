@@ -69,11 +69,7 @@ func (t *TCP) serveConn(raw net.Conn) {
 	if err := raw.SetDeadline(time.Now().Add(t.o.DialTimeout)); err != nil {
 		return
 	}
-	c := raw
-	if t.server != nil {
-		c = tls.Server(raw, t.server)
-	}
-	h, err := t.receiveHello(c, admitted)
+	c, h, err := t.handshake(raw, admitted)
 	if err == nil {
 		err = raw.SetDeadline(time.Time{})
 	}
@@ -93,30 +89,45 @@ func (t *TCP) serveConn(raw net.Conn) {
 	t.refuse(log, err)
 }
 
-// receiveHello is the accepting side's handshake.
-func (t *TCP) receiveHello(c net.Conn, admitted bool) (hello, error) {
+// handshake is the accepting side's handshake.
+func (t *TCP) handshake(raw net.Conn, admitted bool) (net.Conn, hello, error) {
+	c := raw
+	var secure *tls.Conn
+	if t.server != nil {
+		secure = tls.Server(raw, t.server)
+		if err := secure.Handshake(); err != nil {
+			return nil, hello{}, err
+		}
+		c = secure
+	}
 	h, err := readHello(c)
 	if err != nil {
-		return h, err
+		return nil, h, err
 	}
 	v, err := h.check(t.o.Cluster, t.id)
+	if err == nil && secure != nil {
+		if err = t.checkPeer(secure.ConnectionState(), h.from); err != nil {
+			v, err = wrongIdentity, fmt.Errorf("calls itself node %d: %w", h.from, err)
+		}
+	}
 	if err == nil && !admitted {
 		v, err = tooMany, fmt.Errorf("%d connections are open already", t.o.MaxConns)
 	}
 	if _, werr := c.Write(appendWelcome(nil, v, t.o.Cluster, t.id)); err == nil {
 		err = werr
 	}
-	return h, err
+	return c, h, err
 }
 
 // refuse logs why a connection ended: a peer that goes away is news at debug
 // level, one that does not speak the protocol a warning.
 func (t *TCP) refuse(log *slog.Logger, err error) {
-	var gone net.Error
+	var gone *net.OpError
+	alert := errors.As(err, &gone) && gone.Op == "remote error" // of TLS: the peer refuses us
 	switch {
 	case err == nil || errors.Is(err, io.EOF) || t.shut.Load():
 		log.Debug("transport: connection ended")
-	case errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &gone):
+	case !alert && (errors.Is(err, io.ErrUnexpectedEOF) || gone != nil):
 		log.Info("transport: connection lost", "err", err)
 	default:
 		log.Warn("transport: connection dropped", "reason", err)

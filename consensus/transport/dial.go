@@ -59,17 +59,23 @@ func (t *TCP) resolve(to NodeID) (string, error) {
 func (t *TCP) greet(ctx context.Context, raw net.Conn, addr string, h hello) (net.Conn, error) {
 	defer context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })()
 	c := raw
-	if t.o.TLS != nil {
-		config := t.o.TLS.Clone()
+	if t.client != nil {
+		config := t.client
 		if config.ServerName == "" {
 			host, _, err := net.SplitHostPort(addr)
 			if err != nil {
 				return nil, err
 			}
+			config = config.Clone()
 			config.ServerName = host
 		}
 		secure := tls.Client(raw, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		// Before anything is said: an address that another node has taken over
+		// learns no more than that.
+		if err := t.checkPeer(secure.ConnectionState(), h.to); err != nil {
 			return nil, err
 		}
 		c = secure

@@ -37,8 +37,13 @@
 // with a warning that names the address, what was found and what was expected.
 // Lengths and counts are believed within limits only; connections, calls under
 // way, outboxes and frames are bounded; a peer that does not read loses its
-// connection after a while and its messages at once. Who may speak as which
-// node is not checked beyond its certificate's authority.
+// connection after a while and its messages at once.
+//
+// With TLS a node is who its certificate says: both sides look for the URI of
+// [NodeURI] in the other's, the dialling side for the node it dialled, the
+// accepting side for the one that the hello claims. Whoever does not match is
+// dropped and, dialled, left alone for the usual pause. Without TLS a node is
+// whoever it says it is.
 //
 // # Concurrency
 //

@@ -44,6 +44,7 @@ const (
 	wrongCluster
 	wrongNode
 	tooMany
+	wrongIdentity
 )
 
 type hello struct {
@@ -150,6 +151,8 @@ func readWelcome(r io.Reader, h hello) error {
 		return fmt.Errorf("node is %d, expected %d", node, h.to)
 	case v == tooMany:
 		return fmt.Errorf("node %d has too many connections", node)
+	case v == wrongIdentity:
+		return fmt.Errorf("node %d does not take this certificate for node %d's", node, h.from)
 	case v != welcome:
 		return fmt.Errorf("%w: node %d answered %d to the handshake, expected %d", errFormat, node, v, welcome)
 	}

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,11 +27,18 @@ type TCPOptions struct {
 	Resolve func(NodeID) (string, error)
 	// Cluster tells clusters apart: nodes of different ones refuse each other.
 	Cluster uint64
-	// TLS, if set, secures all connections. It needs Certificates and RootCAs;
+	// TLS, if set, secures all connections, with TLS 1.3 or later. It needs
+	// RootCAs and Certificates, or both functions that give certificates;
 	// ClientCAs default to RootCAs, a client certificate is always required,
-	// and ServerName defaults to the host dialled. Whoever has a certificate
-	// of these authorities may speak as any node.
+	// and ServerName defaults to the host dialled. Verification cannot be
+	// switched off: a node speaks for the node its certificate names, and for
+	// no other.
 	TLS *tls.Config
+	// Identify returns the node that a verified certificate belongs to, for
+	// authorities whose certificates name nodes in another way. It must be
+	// quick and safe for concurrent use. Default: NodeOfCertificate with
+	// Cluster.
+	Identify func(*x509.Certificate) (NodeID, error)
 
 	// MaxFrameBytes bounds one message, request or answer. It must be the same
 	// on every node. Range [64 KiB, 1 GiB]. Default: 64 MiB.
@@ -95,8 +103,16 @@ func (o TCPOptions) validate() error {
 	case o.DialTimeout < 0 || o.WriteTimeout < 0 || o.DialBackoff < 0 || o.MaxDialBackoff < o.DialBackoff:
 		return fmt.Errorf("transport: TCPOptions: DialTimeout %v, WriteTimeout %v, DialBackoff %v must be positive, MaxDialBackoff %v not below DialBackoff",
 			o.DialTimeout, o.WriteTimeout, o.DialBackoff, o.MaxDialBackoff)
-	case o.TLS != nil && (len(o.TLS.Certificates) == 0 && o.TLS.GetCertificate == nil || o.TLS.RootCAs == nil):
+	case o.TLS == nil && o.Identify != nil:
+		return errors.New("transport: TCPOptions.Identify is set without TLS, where no certificates are")
+	case o.TLS == nil:
+		return nil
+	case o.TLS.RootCAs == nil || len(o.TLS.Certificates) == 0 && (o.TLS.GetCertificate == nil || o.TLS.GetClientCertificate == nil):
 		return errors.New("transport: TCPOptions.TLS has no Certificates or no RootCAs, expected both")
+	case o.TLS.InsecureSkipVerify:
+		return errors.New("transport: TCPOptions.TLS.InsecureSkipVerify is set, expected certificates to be verified")
+	case o.TLS.MaxVersion != 0 && o.TLS.MaxVersion < tls.VersionTLS13:
+		return fmt.Errorf("transport: TCPOptions.TLS.MaxVersion is %s, expected 0 or at least TLS 1.3", tls.VersionName(o.TLS.MaxVersion))
 	}
 	return nil
 }
@@ -114,6 +130,7 @@ type TCP struct {
 	o        TCPOptions
 	log      *slog.Logger
 	listener net.Listener
+	client   *tls.Config // nil without TLS
 	server   *tls.Config // nil without TLS
 	life     context.Context
 	end      context.CancelFunc
@@ -141,23 +158,17 @@ func ListenTCP(o TCPOptions) (*TCP, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", o.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("transport: node %d: listen on %s: %w", o.Node, o.Listen, err)
-	}
 	t := &TCP{
 		endpoint: endpoint{id: o.Node},
 		o:        o,
 		log:      o.Logger.With("node", uint64(o.Node)),
-		listener: l,
 		conns:    make(map[net.Conn]struct{}),
 	}
-	if o.TLS != nil {
-		t.server = o.TLS.Clone()
-		t.server.ClientAuth = tls.RequireAndVerifyClientCert
-		if t.server.ClientCAs == nil {
-			t.server.ClientCAs = o.TLS.RootCAs
-		}
+	if err := t.secure(); err != nil {
+		return nil, err
+	}
+	if t.listener, err = net.Listen("tcp", o.Listen); err != nil {
+		return nil, fmt.Errorf("transport: node %d: listen on %s: %w", o.Node, o.Listen, err)
 	}
 	t.life, t.end = context.WithCancel(context.Background())
 	t.running.Go(t.accept)
