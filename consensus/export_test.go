@@ -1,6 +1,8 @@
 package consensus
 
 import (
+	"context"
+	"io"
 	"math"
 	"time"
 
@@ -101,3 +103,26 @@ func (h *Host) FreezeView(g GroupID, inForce ...uint64) (voters []uint64) {
 // SnapshotsUnderWay is how many snapshots h may send less than
 // Options.MaxSnapshots.
 func (h *Host) SnapshotsUnderWay() int { return len(h.snaps.send) }
+
+// SeekInstall does what whoever is done with the machine of g does: it begins to
+// install the snapshot that waits for that.
+func (h *Host) SeekInstall(g GroupID) {
+	if r, err := h.replica(g); err == nil {
+		h.run(r.w, r.runInstall)
+	}
+}
+
+// The bounds of what waits for a worker, in messages and in bytes.
+const (
+	MaxInbox      = maxInbox
+	MaxInboxBytes = maxInboxBytes
+)
+
+// InboxBytes is what of g's messages waits for its worker.
+func (h *Host) InboxBytes(g GroupID) int64 { return h.shards[h.pool.of(g).id].inbox.Load() }
+
+// Pace returns a writer to w that keeps a rate, as a snapshot's does.
+func Pace(ctx context.Context, w io.Writer, perSecond int64) io.Writer {
+	s := &snapshotter{h: &Host{opts: Options{SnapshotBytesPerSecond: perSecond}}}
+	return s.limit(ctx, w)
+}

@@ -50,24 +50,26 @@ func TestInstallWaitsForTheBacklog(t *testing.T) {
 	})
 }
 
-// offer streams what the machine of node 1 holds to node 3, under the metadata
+// offer streams what node 1's machine of a group holds to node 3, under the metadata
 // of a leader on node 2, which a puppet plays, and returns the answer; -1 stands
 // for none. Only part of it is sent if cut is set, and the stream stays open.
-func (p *puppet) offer(voters []uint64, cut bool) (answer chan int, view consensus.View) {
+func (p *puppet) offer(g consensus.GroupID, voters []uint64, cut bool) (answer chan int, view consensus.View) {
 	m := p.m
-	sm, err := m.host(1).Machine(1)
+	sm, err := m.host(1).Machine(g)
+	require.NoError(m.tb, err)
+	st, err := m.host(1).Status(g)
 	require.NoError(m.tb, err)
 	view, err = sm.(*stallingMachine).Machine.View()
 	require.NoError(m.tb, err)
 	at := view.State()
 	head, err := proto.Marshal(&pb.Message{
-		Type: pb.MsgSnap.Enum(), From: new(uint64(2)), To: new(uint64(3)), Term: new(m.status(1).Term),
+		Type: pb.MsgSnap.Enum(), From: new(uint64(2)), To: new(uint64(3)), Term: new(st.Term),
 		Snapshot: &pb.Snapshot{Metadata: &pb.SnapshotMetadata{
 			Index: new(at.Index), Term: new(at.Term), ConfState: &pb.ConfState{Voters: voters},
 		}},
 	})
 	require.NoError(m.tb, err)
-	b := binary.LittleEndian.AppendUint64(nil, 1)
+	b := binary.LittleEndian.AppendUint64(nil, uint64(g))
 	b = append(binary.LittleEndian.AppendUint32(b, uint32(len(head))), head...)
 	conn, err := p.net.Stream(context.Background(), 3, "consensus/snapshot")
 	require.NoError(m.tb, err)
@@ -101,11 +103,11 @@ func TestSnapshotOfAnotherConfigurationIsRefused(t *testing.T) {
 		p := m.puppet(2)
 		m.isolate(1)
 		before := m.status(3)
-		answer, _ := p.offer([]uint64{2, 3}, false)
+		answer, _ := p.offer(1, []uint64{2, 3}, false)
 		require.Equal(t, 1, <-answer)
 		require.Zero(t, m.host(3).Stats().SnapshotsReceived)
 		require.Equal(t, before.Applied, m.status(3).Applied)
-		answer, _ = p.offer([]uint64{1, 2, 3}, false)
+		answer, _ = p.offer(1, []uint64{1, 2, 3}, false)
 		require.Equal(t, 0, <-answer)
 		require.Equal(t, uint64(1), m.host(3).Stats().SnapshotsReceived)
 	})
@@ -119,9 +121,9 @@ func TestOneSnapshotIsStagedAtATime(t *testing.T) {
 		m.crash(2)
 		p := m.puppet(2)
 		m.isolate(1)
-		stuck, _ := p.offer([]uint64{1, 2, 3}, true)
+		stuck, _ := p.offer(1, []uint64{1, 2, 3}, true)
 		require.Empty(t, stuck)
-		second, _ := p.offer([]uint64{1, 2, 3}, false)
+		second, _ := p.offer(1, []uint64{1, 2, 3}, false)
 		require.Equal(t, 1, <-second, "while another is staged")
 		require.Empty(t, stuck)
 		time.Sleep(59 * time.Second)
@@ -131,8 +133,56 @@ func TestOneSnapshotIsStagedAtATime(t *testing.T) {
 		m.settle()
 		require.NotEmpty(t, stuck, "a sender that died holds the place for ever")
 		require.NotEqual(t, 0, <-stuck)
-		third, _ := p.offer([]uint64{1, 2, 3}, false)
+		third, _ := p.offer(1, []uint64{1, 2, 3}, false)
 		require.Equal(t, 0, <-third)
+	})
+}
+
+// A node stages at most MaxSnapshots at a time, of all its groups together, and
+// says so to whoever offers another.
+func TestReceiverBoundsItsSnapshots(t *testing.T) {
+	o := func(o *consensus.Options) { shortLog(o); o.MaxSnapshots = 1 }
+	stepwise(t, manualOptions{host: o}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		for _, v := range m.voters() {
+			require.NoError(t, m.host(v.Node).Create(2, v.Replica, consensus.Initial{Voters: m.voters()}))
+		}
+		require.NoError(t, m.host(1).Campaign(2))
+		m.until("a leader", func() bool {
+			st, err := m.host(1).Status(2)
+			return err == nil && st.Applied > 0
+		})
+		m.crash(2)
+		p := m.puppet(2)
+		m.isolate(1)
+		stuck, _ := p.offer(1, []uint64{1, 2, 3}, true)
+		require.Empty(t, stuck)
+		second, _ := p.offer(2, []uint64{1, 2, 3}, false)
+		require.Equal(t, 1, <-second, "while another group's is staged")
+		require.Zero(t, m.host(3).Stats().SnapshotsReceived)
+		require.Empty(t, stuck)
+		time.Sleep(3 * time.Minute) // past SnapshotTimeout
+		m.settle()
+		require.NotEqual(t, 0, <-stuck)
+		third, _ := p.offer(2, []uint64{1, 2, 3}, false)
+		require.Equal(t, 0, <-third, "there is room again")
+	})
+}
+
+// A snapshot that is being installed is not installed again, whoever else is
+// done with the machine meanwhile.
+func TestInstallRunsOnce(t *testing.T) {
+	stepwise(t, manualOptions{host: shortLog}, func(t *testing.T, m *manual) {
+		lag(m)
+		open := shut(&m.node(3).stall)
+		m.until("an install", func() bool { return m.node(3).installs.Load() > 0 })
+		m.host(3).SeekInstall(1)
+		m.settle()
+		require.Equal(t, int64(1), m.node(3).installs.Load())
+		open()
+		m.until("the end", func() bool { return m.get(3, "k") == "new" })
+		require.Equal(t, int64(1), m.node(3).installs.Load())
+		require.NoError(t, m.host(3).Err())
 	})
 }
 
