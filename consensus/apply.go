@@ -35,8 +35,6 @@ func (r *replica) apply(m *pb.Message) {
 	if len(r.inflight) > 0 {
 		t.own = make([]*batch, len(t.entries))
 	}
-	r.handing = true
-	defer func() { r.handing = false }()
 	for i, e := range t.entries {
 		if b := r.settle(e); b != nil {
 			t.own[i] = b

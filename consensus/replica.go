@@ -80,7 +80,6 @@ type replica struct {
 	outgoing   int  // snapshots under way
 	pin        pin  // the log that the last of them needs
 	staging    bool // a snapshot for this replica is being received
-	handing    bool // committed entries are on their way to the machine
 	removal    removal
 	flushing   bool
 	idleTicks  int

@@ -51,7 +51,7 @@ func tryAcquire(sem chan struct{}) bool {
 // snapshotMetadata freezes the machine for a follower that the log cannot
 // repair. Raft asks for it on the worker, and sends a MsgSnap at once.
 func (r *replica) snapshotMetadata() (*pb.Snapshot, error) {
-	if r.applying || r.handing || r.install != nil || r.outgoing > 0 || r.host.stopping.Load() || !tryAcquire(r.host.snaps.send) {
+	if r.applying || r.install != nil || r.outgoing > 0 || r.host.stopping.Load() || !tryAcquire(r.host.snaps.send) {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	view, err := r.sm.View()
