@@ -88,13 +88,15 @@ func proposeCases() []proposeCase {
 	return pinned
 }
 
-// memoryTail is the length of a group's log on a disk in memory.
+// memoryTail is the length of all groups' logs on a disk in memory.
 const memoryTail = 2 << 20
 
 // memoryLog and memorySegments have a disk in memory use its files again soon:
 // the file system in memory takes longer to let a file grow than to write it,
 // and a disk has no such cost to compare with.
-func memoryLog(o *consensus.Options) { o.LogTailBytes = memoryTail }
+func memoryLog(groups int) func(*consensus.Options) {
+	return func(o *consensus.Options) { o.LogTailBytes = max(memoryTail/int64(groups), 128<<10) }
+}
 
 func memorySegments(o *raftlog.Options) { o.MaxSegmentBytes = 1 << 20 }
 
@@ -107,7 +109,7 @@ func BenchmarkPropose(b *testing.B) {
 		b.Run(p.name(), func(b *testing.B) {
 			s := setup{nodes: p.nodes, groups: p.groups, disk: p.disk, net: p.net}
 			if p.disk == "none" && p.clients*p.size <= memoryTail/4 {
-				s.options, s.raftlog = memoryLog, memorySegments
+				s.options, s.raftlog = memoryLog(p.groups), memorySegments
 			}
 			c := bootBench(b, s)
 			leaders := c.leaders()
