@@ -87,6 +87,9 @@ func (r *replica) appliedTask(t *applyTask) {
 	}
 	last := t.entries[len(t.entries)-1]
 	r.applied.Store(last.GetIndex())
+	if t.own != nil {
+		r.ended = r.w.passes
+	}
 	r.respond(t.responses)
 	r.releaseReads()
 	if r.role == raft.StateLeader && !r.leadReady && last.GetTerm() == r.term {

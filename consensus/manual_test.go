@@ -52,6 +52,7 @@ type manualOptions struct {
 	// applyWorkers is set where one machine that is held up must not hold up
 	// the others.
 	applyWorkers int
+	charge       func(consensus.Work) time.Duration // called after every pass
 }
 
 type manualNode struct {
@@ -105,7 +106,7 @@ func bootManual(tb testing.TB, o manualOptions) *manual {
 	o.replicas = cmp.Or(o.replicas, min(3, o.nodes))
 	m := &manual{tb: tb, o: o}
 	var err error
-	m.pool, err = consensus.NewPool(consensus.PoolOptions{Manual: true, ApplyWorkers: o.applyWorkers})
+	m.pool, err = consensus.NewPool(consensus.PoolOptions{Manual: true, ApplyWorkers: o.applyWorkers, Charge: o.charge})
 	require.NoError(tb, err)
 	m.wire = transport.NewNetwork(transport.NetworkOptions{Manual: true, Marshal: true})
 	for i := range o.nodes {

@@ -153,6 +153,8 @@ type worker struct {
 	// Owned by the worker.
 	spare   []input
 	dirty   []*replica // replicas to drain in this pass
+	held    []*replica // replicas to drain in the next one
+	passes  uint64     // so far, with this one
 	hosts   []*hostShard
 	scratch applyBatch
 }
@@ -247,6 +249,12 @@ func (w *worker) loop() {
 // replicas without an input.
 func (w *worker) pass() int {
 	in := w.take()
+	w.passes++
+	for _, r := range w.held {
+		r.touch()
+	}
+	clear(w.held)
+	w.held = w.held[:0]
 	if len(in) == 0 && len(w.dirty) == 0 && len(w.hosts) == 0 {
 		w.spare = in
 		return 0

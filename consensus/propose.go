@@ -136,10 +136,14 @@ func (r *replica) finish(b *batch, err error) {
 // pack hands waiting commands to Raft: one batch, one entry, and only while
 // no batch of this replica waits to be locally stable. The log's own latency
 // thus sets the size of the batches, and a slow network is filled with as many
-// as the log can take in a round trip.
+// as the log can take in a round trip. See hold for the one time when it waits.
 func (r *replica) pack() {
 	if r.role != raft.StateLeader {
 		r.refuseQueue()
+		return
+	}
+	if r.ended == r.w.passes && r.held != r.w.passes-1 {
+		r.hold()
 		return
 	}
 	for r.unstable == 0 && len(r.own) == 0 {
@@ -157,6 +161,22 @@ func (r *replica) pack() {
 		r.own = append(r.own, b)
 		r.reuse(b) // Raft has made a copy
 		r.ready()
+	}
+}
+
+// hold puts the waiting commands off to the next pass, because this one has
+// woken the clients of a batch: in a closed loop they are about to propose again,
+// and what they propose would wait for the batch after this one. Clients would
+// stay in groups that take turns, each in entries of its own. It is never twice
+// in a row: where batches end in every pass the pipe would run dry.
+func (r *replica) hold() {
+	r.mu.Lock()
+	waits := len(r.queue) > 0
+	r.queued = waits
+	r.mu.Unlock()
+	if waits {
+		r.held = r.w.passes
+		r.w.held = append(r.w.held, r)
 	}
 }
 

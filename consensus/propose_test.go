@@ -12,6 +12,7 @@ import (
 
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
+	"github.com/phantomdb/phantomdb/consensus/transport"
 )
 
 func put(key, value string) consensus.Command {
@@ -59,6 +60,100 @@ func TestCommandsArePacked(t *testing.T) {
 	after, err := h.Status(1)
 	require.NoError(t, err)
 	require.Less(t, after.Last-before.Last, uint64(clients*each/2), "entries for %d commands", clients*each)
+}
+
+// A hooks calls functions once: when a batch has been applied and when a pass
+// ends, on a manual pool.
+type hooks struct{ applied, passed func() }
+
+func (*hooks) once(f *func()) {
+	if g := *f; g != nil {
+		*f = nil
+		g()
+	}
+}
+
+// options are those of a cluster in which node 1 has the hooks.
+func (k *hooks) options(nodes int) manualOptions {
+	return manualOptions{
+		nodes:  nodes,
+		charge: func(consensus.Work) time.Duration { k.once(&k.passed); return 0 },
+		host: func(o *consensus.Options) {
+			machine, first := o.Machine, o.Node == 1
+			o.Machine = func(g consensus.GroupID) (consensus.StateMachine, error) {
+				sm, err := machine(g)
+				return &watched{StateMachine: sm, note: func(*consensus.Batch) {
+					if first {
+						k.once(&k.applied)
+					}
+				}}, err
+			}
+		},
+	}
+}
+
+// Those who waited while a batch was under way share the next entry with those
+// whom it wakes.
+func TestWokenClientsJoinTheNextEntry(t *testing.T) {
+	var k hooks
+	stepwise(t, k.options(1), func(t *testing.T, m *manual) {
+		m.elect(1)
+		before := m.status(1).Last
+		var calls []*asyncCall
+		propose := func(key string) { calls = append(calls, m.propose(1, key, "v")) }
+		propose("first")
+		k.applied = func() {
+			propose("waited")
+			k.passed = func() { propose("woken") } // at the end of the same pass
+		}
+		m.settle()
+		require.Len(t, calls, 3)
+		for _, c := range calls {
+			require.True(t, c.ended, c.name)
+			require.NoError(t, c.err, c.name)
+		}
+		require.Equal(t, uint64(2), m.status(1).Last-before, "entries of %d commands", len(calls))
+	})
+}
+
+// Commands are put off once and not in every pass that ends a batch, or a full
+// pipe would run dry.
+func TestWaitingCommandsArePutOffOnce(t *testing.T) {
+	var k hooks
+	stepwise(t, k.options(3), func(t *testing.T, m *manual) {
+		m.elect(1)
+		before := m.status(1).Last
+		m.hold = func(p transport.Pending) bool { return kindOf(p) == "MsgAppResp" }
+		for _, key := range []string{"first", "second"} {
+			m.propose(1, key, "v")
+			m.settle()
+		}
+		require.Equal(t, before+2, m.status(1).Last)
+		deliver := func(index uint64) {
+			n := m.wire.DeliverIf(func(p transport.Pending) bool {
+				return kindOf(p) == "MsgAppResp" && p.Message.Raft.GetIndex() == index
+			})
+			require.Equal(t, 2, n)
+		}
+		deliver(before + 1)
+		var third *asyncCall
+		k.applied = func() {
+			third = m.propose(1, "third", "v")
+			k.passed = func() {
+				require.Equal(t, before+2, m.status(1).Last, "the pass in which the first ended")
+				deliver(before + 2)
+				k.passed = func() {
+					require.Equal(t, before+2, m.status(1).Applied)
+					require.Equal(t, before+3, m.status(1).Last, "the pass in which the second ended")
+				}
+			}
+		}
+		m.hold = nil
+		m.settle()
+		require.Nil(t, k.passed)
+		require.True(t, third.ended)
+		require.NoError(t, third.err)
+	})
 }
 
 func TestProposeElsewhereIsRejectedWithTheLeader(t *testing.T) {

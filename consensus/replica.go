@@ -63,6 +63,8 @@ type replica struct {
 	own       []*batch // handed to Raft, not yet seen in a Ready
 	inflight  []*batch // appended, in the order of the log
 	unstable  int      // own batches not yet locally stable
+	ended     uint64   // the last pass in which an own batch was applied
+	held      uint64   // the last pass in which hold put commands off
 	leadReady bool     // an entry of the own term has been applied
 	leadTerm  uint64   // the last term in which this replica led
 
