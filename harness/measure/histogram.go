@@ -28,11 +28,13 @@ type Histogram struct {
 	min, max time.Duration
 }
 
+func newHDR() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(MaxLatency), digits) }
+
 // Record adds one latency. A negative one, which only a broken clock can give,
 // counts as zero.
 func (h *Histogram) Record(d time.Duration) {
 	if h.hdr == nil {
-		h.hdr = hdrhistogram.New(1, int64(MaxLatency), digits)
+		h.hdr = newHDR()
 	}
 	d = max(d, 0)
 	if h.count == 0 || d < h.min {
@@ -51,7 +53,7 @@ func (h *Histogram) Merge(o *Histogram) {
 		return
 	}
 	if h.hdr == nil {
-		h.hdr = hdrhistogram.New(1, int64(MaxLatency), digits)
+		h.hdr = newHDR()
 	}
 	h.hdr.Merge(o.hdr)
 	if h.count == 0 || o.min < h.min {
