@@ -12,7 +12,9 @@ func (r *replica) destroy(done raftlog.Completion) {
 		done.Written(rejected(r.group, ErrNoReplica))
 		return
 	}
-	r.releaseView()
+	if v := r.takeView(); v != nil {
+		r.aside("close view", v.Close, nil)
+	}
 	r.host.leaving.Store(r.group, struct{}{})
 	r.shard.remove(r)
 	r.abandon(ErrClosed, true)
@@ -75,30 +77,64 @@ func (r *replica) later(fn func()) {
 	r.w.postLate(input{kind: inputCall, h: r.host, msg: &call{fn: fn, done: make(chan struct{})}})
 }
 
-// destroyMachine removes the machine, in the background unless the host
-// stops: the worker must not wait for a disk.
-func (r *replica) destroyMachine() {
-	delete(r.shard.ending, r)
-	destroy := func() {
-		if err := r.sm.Destroy(); err != nil {
-			// The tombstone stands; Create removes what is left.
-			r.host.logger.Error("consensus: destroy machine", "group", uint64(r.group), "err", err)
+// aside does work on the machine that may wait for a disk in the background, or
+// leaves it to whoever stops the host. The machine stays until it is done, and
+// then runs on the worker, unless the host stops.
+func (r *replica) aside(what string, work func() error, then func()) {
+	do := func() error {
+		if err := work(); err != nil {
+			r.host.logger.Warn("consensus: "+what, "group", uint64(r.group), "err", err)
 		}
-		r.host.leaving.Delete(r.group)
+		return nil
 	}
-	if r.host.stopping.Load() || r.host.opts.Manual {
-		destroy()
+	if r.host.stopping.Load() {
+		r.shard.rest = append(r.shard.rest, do)
 		return
 	}
-	r.host.wg.Go(destroy)
+	r.busy++
+	r.host.wg.Go(func() {
+		_ = do()
+		r.later(func() {
+			if then != nil {
+				then()
+			}
+			r.letGo()
+		})
+	})
 }
 
-// close releases the replica for a stop of the host.
-func (r *replica) close() error {
+// destroyMachine has the machine removed in the background, for the worker must
+// not wait for a disk, or by whoever stops the host.
+func (r *replica) destroyMachine() {
+	if r.host.stopping.Load() {
+		return
+	}
+	delete(r.shard.ending, r)
+	if r.host.opts.Manual {
+		r.removeMachine()
+		return
+	}
+	r.host.wg.Go(r.removeMachine)
+}
+
+func (r *replica) removeMachine() {
+	if err := r.sm.Destroy(); err != nil {
+		// The tombstone stands; Create removes what is left.
+		r.host.logger.Error("consensus: destroy machine", "group", uint64(r.group), "err", err)
+	}
+	r.host.leaving.Delete(r.group)
+}
+
+// close ends the replica for a stop of the host and returns what is left to do
+// for its machine.
+func (r *replica) close() []func() error {
+	var rest []func() error
+	if v := r.takeView(); v != nil {
+		rest = append(rest, v.Close)
+	}
 	r.gone = true
-	r.releaseView()
 	r.abandon(ErrClosed, true)
-	return r.sm.Close()
+	return append(rest, r.sm.Close)
 }
 
 // abandon ends everything that clients wait for: what never reached Raft is

@@ -400,8 +400,12 @@ func (h *Host) stop(crash bool) error {
 	if crash {
 		h.log.Crash()
 	}
+	var rest []func() error
 	for i, w := range h.pool.workers {
-		h.run(w, func() { err = errors.Join(err, h.shards[i].close()) })
+		h.run(w, func() { rest = append(rest, h.shards[i].close()...) })
+	}
+	for _, finish := range rest {
+		err = errors.Join(err, finish())
 	}
 	h.dead.Store(true)
 	if !crash {

@@ -34,10 +34,13 @@ type setup struct {
 	marshal bool
 	seed    uint64
 	workers int
-	charge  func(consensus.Work) time.Duration
-	options func(*consensus.Options)
-	raftlog func(*raftlog.Options)
-	network func(*transport.NetworkOptions)
+	// applyWorkers is set where a machine that is held up must not hold up the
+	// others.
+	applyWorkers int
+	charge       func(consensus.Work) time.Duration
+	options      func(*consensus.Options)
+	raftlog      func(*raftlog.Options)
+	network      func(*transport.NetworkOptions)
 }
 
 // cluster is a whole cluster: hosts on one pool.
@@ -66,7 +69,7 @@ func boot(tb testing.TB, s setup) *cluster {
 	}
 	c := &cluster{tb: tb, s: s, nets: make([]transport.Transport, s.nodes)}
 	var err error
-	c.pool, err = consensus.NewPool(consensus.PoolOptions{Workers: s.workers, Charge: s.charge})
+	c.pool, err = consensus.NewPool(consensus.PoolOptions{Workers: s.workers, ApplyWorkers: s.applyWorkers, Charge: s.charge})
 	require.NoError(tb, err)
 	if s.net != "tcp" {
 		o := transport.NetworkOptions{Seed: s.seed, Default: s.link, Marshal: s.marshal}

@@ -1,7 +1,6 @@
 package consensus
 
 import (
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +25,7 @@ type hostShard struct {
 	// Owned by the worker.
 	replicas map[GroupID]*replica
 	ending   map[*replica]struct{} // destroyed, their machines are still there
+	rest     []func() error        // left to do for machines when the host stops
 	out      []outbox
 	used     bool // in worker.hosts
 	log      bool // the log has something to flush
@@ -117,18 +117,23 @@ func (s *hostShard) flush() {
 	s.log = false
 }
 
-// close closes every replica.
-func (s *hostShard) close() error {
-	var err error
+// close ends every replica and hands out what is left to do for their
+// machines. That may wait for a disk, and the worker serves other hosts too.
+func (s *hostShard) close() []func() error {
+	rest := s.rest
 	for _, r := range s.replicas {
-		err = errors.Join(err, r.close())
+		rest = append(rest, r.close()...)
 	}
-	for r := range s.ending { // Create removes what their machines leave
+	for r := range s.ending {
+		if r.destroyed && r.busy == 0 {
+			rest = append(rest, func() error { r.removeMachine(); return nil })
+			continue
+		}
 		r.destroyed = false
-		err = errors.Join(err, r.sm.Close())
+		rest = append(rest, r.sm.Close) // Create removes what it leaves
 	}
 	s.out = nil
-	return err
+	return rest
 }
 
 // tick ticks the active replicas of one bucket.

@@ -99,16 +99,14 @@ type pin struct {
 	until time.Duration
 }
 
-// releaseView gives up a view that no message took.
-func (r *replica) releaseView() {
-	if r.view == nil {
-		return
+// takeView gives up a view that no message took, and returns it.
+func (r *replica) takeView() View {
+	v := r.view
+	if v != nil {
+		r.view, r.outgoing = nil, 0
+		<-r.host.snaps.send
 	}
-	if err := r.view.Close(); err != nil {
-		r.host.logger.Warn("consensus: close view", "group", uint64(r.group), "err", err)
-	}
-	r.view, r.outgoing = nil, 0
-	<-r.host.snaps.send
+	return v
 }
 
 // sendSnapshot streams the frozen view in the background.
@@ -268,10 +266,10 @@ func (s *snapshotter) stage(from NodeID, conn io.ReadWriteCloser) error {
 	}
 	r.later(func() {
 		r.staging = false
-		r.letGo()
 		if staged != nil {
 			r.received(m, from, staged)
 		}
+		r.letGo()
 	})
 	if err != nil {
 		return err
@@ -322,10 +320,10 @@ func (r *replica) received(m *pb.Message, from NodeID, staged Staged) {
 	r.touch()
 }
 
+// discard forgets a snapshot; the next one is staged when that is done.
 func (r *replica) discard(s Staged) {
-	if err := s.Discard(); err != nil {
-		r.host.logger.Warn("consensus: discard snapshot", "group", uint64(r.group), "err", err)
-	}
+	r.staging = true
+	r.aside("discard snapshot", s.Discard, func() { r.staging = false })
 }
 
 // An installing is a snapshot that Raft has accepted and that replaces the
