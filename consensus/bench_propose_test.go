@@ -53,6 +53,13 @@ var proposeWide = []proposeCase{
 	{20, "shared", "sim", 60, 64, 128},
 }
 
+// proposeStandard is the standard case, which the service level of this floor
+// is bound to: twenty nodes, and as many clients.
+func proposeStandard() proposeCase {
+	nodes := harness.Nodes()
+	return proposeCase{nodes, "shared", "sim", 3 * nodes, harness.Clients(), 128}
+}
+
 // proposeCases are the quick cases or the full product, with the axes that the
 // user pinned.
 func proposeCases() []proposeCase {
@@ -70,7 +77,7 @@ func proposeCases() []proposeCase {
 			}
 		}
 	}
-	all = append(all, proposeWide...)
+	all = append(append(all, proposeWide...), proposeStandard())
 	var pinned []proposeCase
 	for _, p := range all {
 		p.disk = harness.Axis("disk", p.disk)[0]

@@ -70,19 +70,6 @@ func Clients() int { return settings().number("clients") }
 // MB in the stress mode.
 func DataBytes() int { return settings().number("data") }
 
-// Transactions returns the number of transactions of a standard case. It is
-// also how many operations the benchmarks run whose name begins with
-// BenchmarkTransactions. Default: 5,000, and 50,000 in the stress mode.
-func Transactions() int { return settings().transactions() }
-
-// Queries is Transactions for queries and BenchmarkQueries.
-func Queries() int { return settings().queries() }
-
-// Duration returns how long a case lasts that draws a series, which are those
-// whose name ends in OverTime. Default: a minute; 250 ms in the quick mode, an
-// hour in the long-running one.
-func Duration() time.Duration { return settings().duration() }
-
 // Axis returns the values a benchmark should take along an axis: those given,
 // or the single one the user pinned (PHANTOM_CLIENTS=8 pins clients). The keys
 // that can be pinned are nodes, groups, clients, size and data for numbers,

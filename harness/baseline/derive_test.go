@@ -1,0 +1,65 @@
+package baseline_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/harness/baseline"
+	"github.com/phantomdb/phantomdb/harness/results"
+)
+
+// twenty prints rows whose i-th counters are those that f returns.
+func twenty(f func(i int) string) *results.Set {
+	var rows []string
+	for i := range 20 {
+		rows = append(rows, "Put/clients=1 "+f(i))
+	}
+	return text("quick", append(rows, "Get 1 B/op")...)
+}
+
+func TestDerive(t *testing.T) {
+	var out strings.Builder
+	n, err := baseline.Derive(&out, twenty(func(i int) string {
+		return fmt.Sprintf("8 msgs/op 0 allocs/op %d wire-B/op %d B/op %d disk-B/op 5 ops/s", 1000+4*(i%2), 100*i, i/19)
+	}))
+	require.NoError(t, err)
+	require.Equal(t, 3, n)
+	require.Contains(t, out.String(), "band put-clients-1-msgs-op\nbench: p.q Put/clients=1\nunit: msgs/op\nvalue: 8\nallow: 1%\nruns: 20\nreason:\n")
+	require.Contains(t, out.String(), "unit: wire-B/op\nvalue: 1002\nallow: 1%\n")
+	require.Contains(t, out.String(), "unit: allocs/op\nvalue: 0\nallow: 0\n")
+	require.Contains(t, out.String(), "# Put/clients=1: B/op deviates by 100.0 % from its median 950: no band\n")
+	require.Contains(t, out.String(), "# Put/clients=1: disk-B/op is mostly 0 and at most 1: no band\n")
+	require.Contains(t, out.String(), "# Get: 1 samples: expected at least 20\n")
+	require.NotContains(t, out.String(), "ops/s", "time has no band")
+
+	// With a reason it is a file, and its bands hold what they came from.
+	list, err := parse(strings.ReplaceAll(out.String(), "reason:", "reason: measured"))
+	require.NoError(t, err)
+	for _, f := range baseline.Judge(list, text("quick", "Put/clients=1 8 msgs/op 0 allocs/op 1004 wire-B/op")) {
+		require.Equal(t, baseline.Pass, f.Verdict)
+	}
+	_, err = parse(out.String())
+	require.ErrorContains(t, err, "field reason is empty")
+}
+
+func TestDeriveWidensByWhatItSaw(t *testing.T) {
+	var out strings.Builder
+	_, err := baseline.Derive(&out, twenty(func(i int) string { return fmt.Sprintf("%d wire-B/op", 1000+40*(i/19)) }))
+	require.NoError(t, err)
+	require.Contains(t, out.String(), "value: 1000\nallow: 6%\n", "4 % of deviation, and half as much again")
+}
+
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func TestDeriveTellsOfFailedWrites(t *testing.T) {
+	_, err := baseline.Derive(brokenPipe{}, twenty(func(int) string { return "8 msgs/op" }))
+	require.ErrorContains(t, err, "baseline: derive: broken pipe")
+	_, err = baseline.Derive(brokenPipe{}, text("quick", "Get 1 B/op"))
+	require.ErrorContains(t, err, "baseline: derive: broken pipe")
+}

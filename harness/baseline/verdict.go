@@ -1,0 +1,239 @@
+package baseline
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/phantomdb/phantomdb/harness/results"
+)
+
+// A Verdict is what results say of an expectation.
+type Verdict string
+
+// The verdicts, as they are printed.
+const (
+	Pass Verdict = "pass"
+	Miss Verdict = "miss"
+	// Noise means that the limit lies inside the interval of the samples, so
+	// that they do not tell.
+	Noise Verdict = "within noise"
+	// Missing means that the benchmark, its unit, or enough operations of it
+	// are not there.
+	Missing Verdict = "missing"
+	// NotApplicable means that there are no results of the entry's modes.
+	NotApplicable Verdict = "not applicable"
+)
+
+// A Finding is the verdict on one entry for one row of results.
+type Finding struct {
+	Entry   *Entry
+	Verdict Verdict
+	// Row is the benchmark as the results name it; the entry's where there is
+	// none. Procs and Mode are those of the row.
+	Row   string
+	Procs int
+	Mode  string
+	// Summary is that of the samples, or of the quantity that a law derives
+	// from them. N is 0 if nothing was measured.
+	Summary results.Summary
+	// Margin is the distance to the limit in the good direction, as a share of
+	// the limit; for a band, the share of the allowance that is left. Negative:
+	// missed.
+	Margin float64
+	// Note is a sentence that explains the verdict, where it needs one.
+	Note string
+}
+
+// Expected says in words what the entry asks for.
+func (e *Entry) Expected() string {
+	if e.Kind == Band {
+		return fmt.Sprintf("%.4g +- %.4g", e.Value, e.Allow)
+	}
+	return e.Limit.Text
+}
+
+// maxErrors is the share of failed operations up to which a level can be kept:
+// latency and throughput count successes alone, so a system that fails fast
+// would keep them all.
+const maxErrors = 0.01
+
+// Judge returns the findings on every entry, in their order. An entry with a
+// key of any value has one for each row, a law one for all its rows; every entry
+// has one at least.
+func Judge(entries []*Entry, set *results.Set) []Finding {
+	rows := set.Rows()
+	var list []Finding
+	for _, e := range entries {
+		list = append(list, e.judge(rows, set)...)
+	}
+	return list
+}
+
+func (e *Entry) judge(rows []*results.Row, set *results.Set) []Finding {
+	var mine []*results.Row
+	modes := false
+	for _, row := range rows {
+		if !e.applies(row.Mode) {
+			continue
+		}
+		modes = true
+		if row.Package == e.Package && e.names(row.Name) {
+			mine = append(mine, row)
+		}
+	}
+	switch {
+	case !modes:
+		return []Finding{e.without(NotApplicable, "no results of mode "+strings.Join(e.Modes, " or "))}
+	case len(mine) == 0:
+		return []Finding{e.without(Missing, e.whyMissing(set))}
+	case e.Kind == Scaling:
+		return e.judgeLaw(mine)
+	}
+	var list []Finding
+	for _, row := range mine {
+		list = append(list, e.judgeRow(row))
+	}
+	return list
+}
+
+// applies reports whether results of a mode count.
+func (e *Entry) applies(mode string) bool {
+	if len(e.Modes) == 0 {
+		return true
+	}
+	for _, m := range e.Modes {
+		if m == mode {
+			return true
+		}
+	}
+	return false
+}
+
+// names reports whether a row is the entry's: equal but for the value of the
+// key that is *.
+func (e *Entry) names(row string) bool {
+	before, after, open := strings.Cut(e.Bench, "=*")
+	if !open {
+		return row == e.Bench
+	}
+	rest, ok := strings.CutPrefix(row, before+"=")
+	if !ok || !strings.HasSuffix(rest, after) {
+		return false
+	}
+	value := strings.TrimSuffix(rest, after)
+	return value != "" && !strings.Contains(value, "/")
+}
+
+func (e *Entry) without(v Verdict, note string) Finding {
+	return Finding{Entry: e, Verdict: v, Row: e.Bench, Note: note}
+}
+
+// whyMissing looks for a remark of the harness that a case was skipped.
+func (e *Entry) whyMissing(set *results.Set) string {
+	for _, s := range set.Skips {
+		if e.names(s.Name) {
+			return fmt.Sprintf("skipped (%s:%d): %s", s.File, s.Line, s.Why)
+		}
+	}
+	return "no such benchmark in the results"
+}
+
+// counted returns a row without the samples of too few operations, and what to
+// say of those.
+func (e *Entry) counted(row *results.Row) (*results.Row, string) {
+	kept := &results.Row{Package: row.Package, Name: row.Name, Mode: row.Mode, Procs: row.Procs}
+	most := 0
+	for _, s := range row.Samples {
+		most = max(most, s.Iterations)
+		if s.Iterations >= e.Least {
+			kept.Samples = append(kept.Samples, s)
+		}
+	}
+	if len(kept.Samples) == len(row.Samples) {
+		return kept, ""
+	}
+	if len(kept.Samples) == 0 {
+		return kept, fmt.Sprintf("%d operations at most: at least %d count", most, e.Least)
+	}
+	return kept, fmt.Sprintf("%d of %d samples have fewer than %d operations", len(row.Samples)-len(kept.Samples), len(row.Samples), e.Least)
+}
+
+func (e *Entry) judgeRow(row *results.Row) Finding {
+	f := Finding{Entry: e, Row: row.Name, Procs: row.Procs, Mode: row.Mode}
+	kept, note := e.counted(row)
+	f.Note = note
+	values := kept.Values(e.Unit)
+	if len(values) == 0 {
+		f.Verdict = Missing
+		if note == "" {
+			f.Note = "the benchmark does not print " + e.Unit
+		}
+		return f
+	}
+	f.Summary = results.Summarize(values)
+	if e.Kind == Band {
+		f.judgeBand()
+	} else {
+		f.judgeLimit()
+	}
+	if errs := kept.Values("errors/op"); e.Kind == Level && len(errs) > 0 {
+		if s := results.Summarize(errs); s.Median > maxErrors {
+			f.Verdict = Miss
+			f.Note = fmt.Sprintf("%.3g of the operations failed: at most %g may", s.Median, maxErrors)
+		}
+	}
+	return f
+}
+
+// judgeLimit compares the summary with the entry's limit.
+func (f *Finding) judgeLimit() {
+	l := f.Entry.Limit
+	f.Margin = l.margin(f.Summary.Median)
+	f.Verdict = Miss
+	if l.keeps(f.Summary.Median) {
+		f.Verdict = Pass
+	}
+	if f.Summary.Covers(l.Value) && f.Summary.Low < f.Summary.High {
+		f.Verdict = Noise
+	}
+}
+
+// judgeBand compares the summary with the entry's band. Better than the band is
+// a miss too: a counter that fell without anyone having meant it is as
+// suspicious as one that rose, and a stale band hides the next rise.
+func (f *Finding) judgeBand() {
+	e, s := f.Entry, f.Summary
+	low, high := e.Value-e.Allow, e.Value+e.Allow
+	off := max(s.Median-e.Value, e.Value-s.Median)
+	switch {
+	case e.Allow > 0:
+		f.Margin = 1 - off/e.Allow
+	case off > 0:
+		f.Margin = -1
+	}
+	f.Verdict = Pass
+	if s.Median < low || s.Median > high {
+		f.Verdict = Miss
+		if (s.Median > high) == higherIsBetter(e.Unit) {
+			f.Note = "better than the band: if that is meant, write the new value"
+		}
+	}
+	if s.Low < s.High && (s.Covers(low) && low > 0 || s.Covers(high)) {
+		f.Verdict = Noise
+	}
+}
+
+// Status is what findings mean together, as the exit status of a command: 1 if
+// an expectation was missed, else 3 if one is missing or within noise, else 0.
+func Status(list []Finding) int {
+	status := 0
+	for _, f := range list {
+		switch f.Verdict {
+		case Miss:
+			return 1
+		case Missing, Noise:
+			status = 3
+		}
+	}
+	return status
+}
