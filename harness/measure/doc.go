@@ -1,6 +1,6 @@
 // Package measure holds the instruments of a measured run: the latency
-// histogram, the meter of processor time, and the list of units a benchmark
-// line may carry.
+// histogram and its log, the meters of process and machine, and the list of
+// units a benchmark line may carry.
 //
 // # Promises
 //
@@ -10,7 +10,9 @@
 // enough values stand beyond it (see Percentiles), because the 99.9th
 // percentile of fifty values is the largest of them under another name.
 //
-// A meter that a platform lacks is absent: it returns ok = false, never zero.
+// A meter that a platform lacks is absent, never zero: CPU returns ok = false,
+// and Meters does not list it. Linux tells most, by small files of /proc; other
+// platforms tell what the Go runtime and getrusage know.
 //
 // Every unit is declared once, here, with the direction that is better. A line
 // that carried an undeclared unit would be judged by nobody.

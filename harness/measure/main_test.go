@@ -26,3 +26,14 @@ func BenchmarkRecord(b *testing.B) {
 		return nil
 	})
 }
+
+// BenchmarkMeters asks what one reading of all meters costs, which a sampled
+// run pays at the end of every interval.
+//
+//	go test -run='^$' -bench=Meters ./harness/measure
+func BenchmarkMeters(b *testing.B) {
+	m := measure.OpenMeters()
+	defer func() { _ = m.Close() }()
+	s := m.NewSnapshot()
+	harness.Micro(b, func() error { m.Read(s); return nil })
+}
