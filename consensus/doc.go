@@ -38,6 +38,9 @@
 //     interval for any number of groups, instead of each group's heartbeats.
 //     Idle groups therefore stop ticking. The price: a replica asks to be bound
 //     once per term before its leader has a lease.
+//   - A node whose log or worker stands still stops sending what keeps others
+//     loyal to it, see Options.StallTimeout. The price: a failover where the
+//     disk would have gone on a moment later.
 //   - After a leader has told another replica to campaign, it has no lease for
 //     the rest of its term, even if the transfer fails.
 //

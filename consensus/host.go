@@ -26,6 +26,7 @@ type Host struct {
 	peers   *peerTable
 	shards  []*hostShard // one per worker of the pool
 	snaps   *snapshotter
+	watch   *watchdog
 	configs configCache
 
 	replicas sync.Map     // GroupID -> *replica
@@ -62,6 +63,7 @@ func New(o Options) (*Host, error) {
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.peers = newPeerTable(h)
 	h.snaps = newSnapshotter(h)
+	h.watch = newWatchdog(h)
 	if o.AsyncApply {
 		h.pool.applier.start()
 	}

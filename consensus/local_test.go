@@ -38,16 +38,21 @@ type setup struct {
 	// others.
 	applyWorkers int
 	charge       func(consensus.Work) time.Duration
-	options      func(*consensus.Options)
-	raftlog      func(*raftlog.Options)
-	network      func(*transport.NetworkOptions)
+	// apart gives every node a pool of its own; fs and wire wrap a node's file
+	// system and wire.
+	apart   bool
+	fs      func(i int, fs vfs.FS) vfs.FS
+	wire    func(i int, t transport.Transport) transport.Transport
+	options func(*consensus.Options)
+	raftlog func(*raftlog.Options)
+	network func(*transport.NetworkOptions)
 }
 
 // cluster is a whole cluster: hosts on one pool.
 type cluster struct {
 	tb    testing.TB
 	s     setup
-	pool  *consensus.Pool
+	pools []*consensus.Pool // by node
 	wire  *transport.Network
 	disks []*raftlog.Disk // by node, or one
 	fs    []vfs.FS        // by node
@@ -68,9 +73,15 @@ func boot(tb testing.TB, s setup) *cluster {
 		}
 	}
 	c := &cluster{tb: tb, s: s, nets: make([]transport.Transport, s.nodes)}
-	var err error
-	c.pool, err = consensus.NewPool(consensus.PoolOptions{Workers: s.workers, ApplyWorkers: s.applyWorkers, Charge: s.charge})
-	require.NoError(tb, err)
+	for i := range s.nodes {
+		if i > 0 && !s.apart {
+			c.pools = append(c.pools, c.pools[0])
+			continue
+		}
+		p, err := consensus.NewPool(consensus.PoolOptions{Workers: s.workers, ApplyWorkers: s.applyWorkers, Charge: s.charge})
+		require.NoError(tb, err)
+		c.pools = append(c.pools, p)
+	}
 	if s.net != "tcp" {
 		o := transport.NetworkOptions{Seed: s.seed, Default: s.link, Marshal: s.marshal}
 		if s.network != nil {
@@ -86,6 +97,9 @@ func boot(tb testing.TB, s setup) *cluster {
 			c.fs = append(c.fs, vfs.Default)
 		} else {
 			c.fs = append(c.fs, vfs.NewMem())
+		}
+		if s.fs != nil {
+			c.fs[i] = s.fs(i, c.fs[i])
 		}
 		c.start(i)
 	}
@@ -125,8 +139,11 @@ func (c *cluster) start(i int) {
 	}
 	require.NoError(c.tb, err)
 	c.nets[i] = c.transport(i)
+	if c.s.wire != nil {
+		c.nets[i] = c.s.wire(i, c.nets[i])
+	}
 	o := consensus.Options{
-		Node: consensus.NodeID(i + 1), Epoch: c.epoch[i], Log: log, Pool: c.pool, Net: c.nets[i],
+		Node: consensus.NodeID(i + 1), Epoch: c.epoch[i], Log: log, Pool: c.pools[i], Net: c.nets[i],
 		Machine: func(g consensus.GroupID) (consensus.StateMachine, error) {
 			return kv.New(kv.Options{FS: fs, Dir: fs.PathJoin(dir, "kv", fmt.Sprint(g))})
 		},
@@ -241,5 +258,7 @@ func (c *cluster) close() {
 	if c.wire != nil {
 		require.NoError(c.tb, c.wire.Close())
 	}
-	c.pool.Close()
+	for _, p := range c.pools {
+		p.Close()
+	}
 }

@@ -76,6 +76,17 @@ type Options struct {
 	// ticking. Negative: never. Default: 2 ElectionTicks.
 	QuiesceTicks int
 
+	// StallTimeout is how long the flush of the log, or what a worker does for
+	// this host, may stand still before the node stops vouching for itself:
+	// until it moves again it sends no frames, heartbeats and requests for votes,
+	// and the groups led here find other leaders. Time in which the process
+	// itself did not run does not count. What apply workers do is not watched.
+	// It costs a failover where the disk would have gone on a moment later, so
+	// it should be well above what a busy disk takes for a flush. At least two
+	// TickIntervals; negative: never. Default: 5 LeaseDurations, but at least
+	// 2 s.
+	StallTimeout time.Duration
+
 	// MaxBatchBytes and MaxBatchCommands bound what is packed into one entry.
 	// A larger single command travels alone. Default: 256 KiB, 1024.
 	MaxBatchBytes    int
@@ -116,7 +127,7 @@ type Options struct {
 	// Manual starts no ticker: the caller calls Tick. For tests that replay.
 	Manual bool
 	// Events, if set, is told of leadership events, on the worker of the
-	// group: it must not block.
+	// group, and of the node's own by the ticker: it must not block.
 	Events func(Event)
 	// Logger receives what an operator should know. Default: silent.
 	Logger *slog.Logger
@@ -141,6 +152,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.ElectionTicks, 10)
 	setDefault(&o.LeaseDuration, 8*o.frameInterval())
 	setDefault(&o.MaxDrift, 0.01)
+	setDefault(&o.StallTimeout, max(5*o.LeaseDuration, 2*time.Second))
 	setDefault(&o.QuiesceTicks, 2*o.ElectionTicks)
 	setDefault(&o.MaxBatchBytes, 256<<10)
 	setDefault(&o.MaxBatchCommands, 1024)
@@ -183,6 +195,7 @@ func (o *Options) validate() error {
 		{o.ElectionTicks > o.HeartbeatTicks, "ElectionTicks", o.ElectionTicks, "above HeartbeatTicks"},
 		{o.LeaseDuration >= 4*o.frameInterval(), "LeaseDuration", o.LeaseDuration, "at least 4 HeartbeatTicks"},
 		{o.MaxDrift >= 0 && o.MaxDrift < 0.5, "MaxDrift", o.MaxDrift, "in [0, 0.5)"},
+		{o.StallTimeout < 0 || o.StallTimeout >= 2*o.TickInterval, "StallTimeout", o.StallTimeout, "at least 2 TickInterval, or negative"},
 		{o.MaxBatchBytes > 0 && o.MaxBatchBytes <= maxEntryBytes, "MaxBatchBytes", o.MaxBatchBytes, "in [1, 32 MiB]"},
 		{o.MaxBatchCommands > 0 && o.MaxBatchCommands <= maxOrdinals, "MaxBatchCommands", o.MaxBatchCommands, "in [1, 1024]"},
 		{o.MaxCommandBytes > 0 && o.MaxCommandBytes <= maxEntryBytes, "MaxCommandBytes", o.MaxCommandBytes, "in [1, 32 MiB]"},
@@ -218,6 +231,11 @@ const (
 	EventStepDown
 	// EventSuspect: the node stopped supporting the group's leader.
 	EventSuspect
+	// EventStall: the node stands still and vouches for itself no more, see
+	// Options.StallTimeout. EventResume: it goes on. Both name no group, and
+	// are told by the ticker instead of a worker.
+	EventStall
+	EventResume
 )
 
 // An Event is told to Options.Events.

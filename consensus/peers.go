@@ -172,7 +172,7 @@ func (t *peerTable) tick(n int) {
 		if lost {
 			t.lost(p.node)
 		}
-		if n%o.HeartbeatTicks == 0 {
+		if n%o.HeartbeatTicks == 0 && !t.h.watch.stalled.Load() {
 			m := [1]transport.Message{{Kind: kindFrame, Payload: f.encode()}}
 			t.h.net.Send(p.node, transport.Control, m[:])
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -150,7 +151,15 @@ type worker struct {
 	inbox []input // guarded by mu
 	late  []input // guarded by mu; of a manual pool, for its next Run
 
+	// What the worker is at, for the watchdogs of hosts: step changes with
+	// every input, replica and flush, and on is the host it is done for, nil
+	// between passes.
+	on   atomic.Pointer[Host]
+	step atomic.Uint64
+
 	// Owned by the worker.
+	at      *Host // on
+	steps   uint64
 	spare   []input
 	dirty   []*replica // replicas to drain in this pass
 	held    []*replica // replicas to drain in the next one
@@ -243,6 +252,16 @@ func (w *worker) loop() {
 	}
 }
 
+// begin notes that the next step is done for h. Whoever watches loads on first.
+func (w *worker) begin(h *Host) {
+	w.steps++
+	w.step.Store(w.steps)
+	if w.at != h {
+		w.at = h
+		w.on.Store(h)
+	}
+}
+
 // pass handles what is in the inbox now: all inputs first, then every replica
 // they touched, then one send per destination and one flush per log. It returns
 // 0 if there was nothing to do. With a manual pool a call may have touched
@@ -271,6 +290,7 @@ func (w *worker) pass() int {
 		r := w.dirty[i]
 		w.dirty[i] = nil
 		r.dirty = false
+		w.begin(r.host)
 		r.drain()
 	}
 	w.dirty = w.dirty[:0]
@@ -278,8 +298,10 @@ func (w *worker) pass() int {
 	w.hosts = w.hosts[:0]
 	for i, s := range hosts {
 		hosts[i] = nil
+		w.begin(s.host)
 		s.flush()
 	}
+	w.begin(nil)
 	if charge := w.pool.opts.Charge; charge != nil {
 		if d := charge(Work{Inputs: n, Replicas: replicas}); d > 0 {
 			time.Sleep(d)
@@ -290,6 +312,7 @@ func (w *worker) pass() int {
 
 // handle dispatches one input.
 func (w *worker) handle(in *input) {
+	w.begin(in.h)
 	if in.kind == inputCall {
 		c := in.msg.(*call)
 		c.fn()

@@ -279,6 +279,10 @@ func (r *replica) send(m *pb.Message) {
 	case pb.MsgSnap:
 		r.sendSnapshot(m)
 		return
+	case pb.MsgApp, pb.MsgHeartbeat, pb.MsgPreVote, pb.MsgVote:
+		if r.host.watch.stalled.Load() {
+			return // as if the wire had lost it
+		}
 	case pb.MsgTimeoutNow:
 		r.endLease() // before anybody is told to campaign
 	}

@@ -187,6 +187,9 @@ func (h *Host) tickBucket(n int) {
 		return // a node that failed must not promise life to its peers
 	}
 	bucket := n % tickBuckets
+	if bucket == 0 {
+		h.watch.look()
+	}
 	for i, s := range h.shards {
 		// A worker that lags gets one tick, not all it missed: without messages
 		// between them they would only add up to elections.

@@ -11,6 +11,7 @@ import (
 // hostStats counts what a host does.
 type hostStats struct {
 	applied, elections, dropped, refused, overloads, truncations atomic.Uint64
+	stalls                                                       atomic.Uint64
 	snapshotsSent, snapshotsReceived, snapshotBytes, ticks       atomic.Uint64
 	fatal                                                        atomic.Pointer[error]
 }
@@ -27,6 +28,8 @@ type Stats struct {
 	SnapshotsReceived uint64
 	SnapshotBytes     uint64 // sent
 	PendingBytes      int64  // commands waiting or under way now
+	Stalls            uint64 // times the node stood still, see Options.StallTimeout
+	Stalled           bool   // it does now
 }
 
 // Stats returns the host's counters.
@@ -37,6 +40,7 @@ func (h *Host) Stats() Stats {
 		Refused: s.refused.Load(), Overloads: s.overloads.Load(), Truncations: s.truncations.Load(),
 		SnapshotsSent: s.snapshotsSent.Load(), SnapshotsReceived: s.snapshotsReceived.Load(),
 		SnapshotBytes: s.snapshotBytes.Load(), PendingBytes: h.bytes.Load(),
+		Stalls: s.stalls.Load(), Stalled: h.watch.stalled.Load(),
 	}
 }
 

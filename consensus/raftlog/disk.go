@@ -36,7 +36,8 @@ type Disk struct {
 	maint    chan struct{}
 	scratch  chan []byte // windows for reads with gaps, for the next ones
 
-	buffered atomic.Int64 // bytes appended and not yet written
+	buffered atomic.Int64  // bytes appended and not yet written
+	step     atomic.Uint64 // of flushes, odd while one is under way; changed by who holds flushing
 	spareNum atomic.Uint32
 	stats    counters
 	fatal    atomic.Pointer[failure]

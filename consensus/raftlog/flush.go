@@ -46,7 +46,11 @@ func (d *Disk) flushLoop() {
 // delivers. A buffer fills while the one before it is written.
 func (d *Disk) flush(force bool) {
 	d.flushing <- struct{}{}
-	defer func() { <-d.flushing }()
+	d.advance(true)
+	defer func() {
+		d.advance(false)
+		<-d.flushing
+	}()
 	d.mu.Lock()
 	d.closeFrame()
 	b := d.buf
@@ -67,6 +71,24 @@ func (d *Disk) flush(force bool) {
 	}
 	d.recycle(b)
 	d.evict()
+}
+
+// advance notes a step of a flush, or its end.
+func (d *Disk) advance(busy bool) {
+	n := d.step.Load() | 1
+	if busy {
+		n += 2
+	} else {
+		n++
+	}
+	d.step.Store(n)
+}
+
+// Progress tells whether a flush is under way, and a number that changes with
+// every step it takes: a busy log whose number stays the same stands still.
+func (d *Disk) Progress() (step uint64, busy bool) {
+	n := d.step.Load()
+	return n, n&1 == 1
 }
 
 // recycle keeps the memory of a buffer for the one after next.
@@ -99,6 +121,7 @@ func (d *Disk) write(runs []run, sync bool) error {
 	synced := d.stats.syncs.Load()
 	for i := range runs {
 		r := &runs[i]
+		d.advance(true)
 		if err := d.enter(r.at.seg); err != nil {
 			return err
 		}
@@ -113,6 +136,7 @@ func (d *Disk) write(runs []run, sync bool) error {
 		d.mu.Unlock()
 	}
 	if sync {
+		d.advance(true)
 		if err := d.sync(); err != nil {
 			return err
 		}
