@@ -13,18 +13,25 @@ import (
 func TestMain(m *testing.M) { harness.Main(m) }
 
 // BenchmarkRecord asks what it costs to note a latency, the lock and the
-// histogram included.
+// histogram included, and what a pool that is read meanwhile adds.
 //
 //	go test -run='^$' -bench=Record ./harness/measure
 func BenchmarkRecord(b *testing.B) {
-	var pool measure.Pool
-	r := pool.Recorder()
-	d := time.Duration(1)
-	harness.Micro(b, func() error {
-		d = (d * 5) & (1<<20 - 1)
-		r.Record(d)
-		return nil
-	})
+	for _, watched := range []bool{false, true} {
+		b.Run(harness.Name("watched", watched), func(b *testing.B) {
+			var pool measure.Pool
+			if watched {
+				pool.Watch()
+			}
+			r := pool.Recorder()
+			d := time.Duration(1)
+			harness.Micro(b, func() error {
+				d = (d * 5) & (1<<20 - 1)
+				r.Record(d)
+				return nil
+			})
+		})
+	}
 }
 
 // BenchmarkMeters asks what one reading of all meters costs, which a sampled
