@@ -61,11 +61,6 @@ func (t *TCP) serveConn(raw net.Conn) {
 		defer t.dismiss()
 	}
 	log := t.log.With("peer", raw.RemoteAddr().String())
-	if tcp, ok := raw.(*net.TCPConn); ok {
-		if err := tcp.SetKeepAliveConfig(keepAlive); err != nil {
-			log.Warn("transport: keep-alive", "err", err)
-		}
-	}
 	if err := raw.SetDeadline(time.Now().Add(t.o.DialTimeout)); err != nil {
 		return
 	}
@@ -78,6 +73,7 @@ func (t *TCP) serveConn(raw net.Conn) {
 		return
 	}
 	log = log.With("from", uint64(h.from), "for", h.purpose.String())
+	t.watch(log, raw, h.purpose)
 	switch h.purpose {
 	case forCalls:
 		err = t.serveCalls(c, h.from)

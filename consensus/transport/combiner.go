@@ -78,10 +78,7 @@ func (w *combiner) write() bool {
 	buf := w.buf
 	w.buf, w.spare = w.spare[:0], nil
 	w.mu.Unlock()
-	err := w.conn.SetWriteDeadline(time.Now().Add(w.timeout))
-	if err == nil {
-		_, err = w.conn.Write(buf)
-	}
+	err := writeWithin(w.timeout, w.conn, buf)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if cap(buf) <= writeTarget {

@@ -4,12 +4,31 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 )
 
 // keepAlive finds out within half a minute that a silent peer is gone.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}
+
+// watch has the kernel find out that the other end is gone without a word: by
+// probes where nothing is under way, and by WriteTimeout where something is. A
+// stream may stand still for as long as its reader likes, which to the kernel
+// looks the same; whoever opened it has a context.
+func (t *TCP) watch(log *slog.Logger, c net.Conn, for_ purpose) {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	err := tcp.SetKeepAliveConfig(keepAlive)
+	if err == nil && for_ != forStream {
+		err = limitUnacked(tcp, t.o.WriteTimeout)
+	}
+	if err != nil {
+		log.Warn("transport: a peer that vanishes will be noticed late", "err", err)
+	}
+}
 
 // dial connects to a node and shakes hands. Errors wrap ErrUnreachable.
 func (t *TCP) dial(ctx context.Context, to NodeID, for_ purpose) (net.Conn, error) {
@@ -28,11 +47,11 @@ func (t *TCP) connect(ctx context.Context, to NodeID, for_ purpose) (net.Conn, e
 	ctx, cancel := context.WithTimeout(ctx, t.o.DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(t.life, cancel)()
-	dialer := net.Dialer{KeepAliveConfig: keepAlive}
-	raw, err := dialer.DialContext(ctx, "tcp", addr)
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
+	t.watch(t.log.With("to", uint64(to)), raw, for_)
 	c, err := t.greet(ctx, raw, addr, hello{protocolVersion, for_, t.o.Cluster, t.id, to})
 	if err != nil {
 		raw.Close()

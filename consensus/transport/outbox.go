@@ -303,10 +303,20 @@ func (o *outbox) encode(dst []byte, items []item, sum shape) []byte {
 	return dst
 }
 
-func (o *outbox) write() error {
-	if err := o.conn.SetWriteDeadline(time.Now().Add(o.t.o.WriteTimeout)); err != nil {
-		return err
+func (o *outbox) write() error { return writeWithin(o.t.o.WriteTimeout, o.conn, o.buf) }
+
+// writeWithin writes b and gives the peer the timeout for each writeTarget of
+// it: what is long may take long, as long as it moves.
+func writeWithin(timeout time.Duration, c net.Conn, b []byte) error {
+	for len(b) > 0 {
+		if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+			return err
+		}
+		n, err := c.Write(b[:min(len(b), writeTarget)])
+		if err != nil {
+			return err
+		}
+		b = b[n:]
 	}
-	_, err := o.conn.Write(o.buf)
-	return err
+	return nil
 }

@@ -58,8 +58,10 @@ type TCPOptions struct {
 	// each up to MaxDialBackoff; half of it is drawn at random. Default: 20
 	// ms, 1 s.
 	DialBackoff, MaxDialBackoff time.Duration
-	// WriteTimeout bounds the time a peer may take to make room for a write;
-	// then the connection is given up. Streams are exempt. Default: 10 s.
+	// WriteTimeout bounds the time a peer may take to make room for the next
+	// MiB of a write, and where the system can tell, on Linux and macOS, to
+	// acknowledge what was written; then the connection is given up. Streams
+	// are exempt. Default: 10 s.
 	WriteTimeout time.Duration
 	// Logger receives what an operator should know. Default: silent.
 	Logger *slog.Logger

@@ -192,3 +192,27 @@ func TestTCPBacksOff(t *testing.T) {
 		})
 	}
 }
+
+// A slowConn notes how much is written under each deadline.
+type slowConn struct {
+	net.Conn
+	under []int
+}
+
+func (c *slowConn) SetWriteDeadline(time.Time) error {
+	c.under = append(c.under, 0)
+	return nil
+}
+
+func (c *slowConn) Write(b []byte) (int, error) {
+	c.under[len(c.under)-1] += len(b)
+	return len(b), nil
+}
+
+// The longest frame would never get through a slow network if all of it had to
+// be taken within one timeout.
+func TestWriteDeadlineIsOfAPiece(t *testing.T) {
+	var c slowConn
+	require.NoError(t, writeWithin(time.Second, &c, make([]byte, 3*writeTarget+5)))
+	require.Equal(t, []int{writeTarget, writeTarget, writeTarget, 5}, c.under)
+}
