@@ -33,4 +33,7 @@ require (
 	golang.org/x/text v0.42.0 // indirect
 )
 
-tool golang.org/x/perf/cmd/benchstat
+tool (
+	github.com/phantomdb/phantomdb/harness/cmd/phantom
+	golang.org/x/perf/cmd/benchstat
+)

@@ -13,7 +13,7 @@ import (
 
 // A part is a run of package testing over benchmarks of one length.
 type part struct {
-	benchtime string
+	benchtime string   // "" leaves -benchtime as it is
 	others    []string // top-level benchmarks that belong to other parts
 }
 
@@ -63,6 +63,11 @@ func runParts(m *testing.M, list []part) (code int, err error) {
 	for i, one := range list {
 		if one.benchtime != "" {
 			err = setFlag("test.benchtime", one.benchtime)
+		}
+		if settings().list {
+			// A benchmark that does not end in Begin shall end soon.
+			listedLength = flagText("test.benchtime")
+			err = firstError(err, setFlag("test.benchtime", "1x"), setFlag("test.count", "1"))
 		}
 		if len(list) > 1 && err == nil {
 			err = setFlag("test.skip", skipAlso(skip, one.others))
@@ -175,8 +180,13 @@ func mayChoose(pattern, name string) bool {
 }
 
 // listPrefix begins the lines on standard error that name the cases of a run
-// with PHANTOM_LIST=1.
+// with PHANTOM_LIST=1, in the order in which they would run. Behind the name
+// stands how long the case would last, in the words of -benchtime.
 const listPrefix = "# case "
+
+// listedLength is the length of the part that is being listed. It belongs to
+// the goroutine of Main until the benchmarks run, and does not change then.
+var listedLength string
 
 // Begin tells that b is about to boot its system: from here on the watchdog
 // watches, and a run that only lists its cases ends this one. Run, Events,
@@ -185,7 +195,7 @@ const listPrefix = "# case "
 func Begin(b *testing.B) {
 	b.Helper()
 	if settings().list {
-		fmt.Fprintf(os.Stderr, "%s%s\n", listPrefix, b.Name())
+		fmt.Fprintf(os.Stderr, "%s%s %s\n", listPrefix, b.Name(), listedLength)
 		b.SkipNow()
 	}
 	touch(b)

@@ -158,8 +158,16 @@ func TestParametersStandWithTheResult(t *testing.T) {
 func TestListNamesCasesAndBootsNone(t *testing.T) {
 	stdout, stderr, status := child(t, "list", []string{"PHANTOM_LIST=1", "PHANTOM_STRICT=1"}, append(benchArgs, "-test.count=3")...)
 	require.Zero(t, status, stderr)
-	require.Equal(t, "# case BenchmarkChild/list=1\n", stderr)
+	require.Equal(t, "# case BenchmarkChild/list=1 250ms\n", stderr)
 	require.Empty(t, results(t, stdout))
+
+	_, stderr, status = child(t, "classes", []string{"PHANTOM_LIST=1", "PHANTOM_MODE=standard", "PHANTOM_QUERIES=7"},
+		"-test.run=^$", "-test.bench=^Benchmark(Queries)?Child", "-test.skip=^BenchmarkChild$")
+	require.Zero(t, status, stderr)
+	require.Equal(t, "# case BenchmarkQueriesChild 7x\n# case BenchmarkChildSeriesOverTime 1m0s\n", stderr, "in the order of the run")
+	_, stderr, _ = child(t, "classes", []string{"PHANTOM_LIST=1", "PHANTOM_MODE=standard"},
+		"-test.run=^$", "-test.bench=^BenchmarkQueriesChild", "-test.benchtime=3s")
+	require.Equal(t, "# case BenchmarkQueriesChild 3s\n", stderr)
 }
 
 // The help of the flags and the list of parameters are one.

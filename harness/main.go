@@ -95,12 +95,12 @@ func prepareBenchmarks(p *params, names []string) ([]part, error) {
 	for _, name := range unknownVariables(os.Environ()) {
 		fmt.Fprintf(os.Stderr, "# harness: %s is no parameter and changes nothing\n", name)
 	}
-	if p.list {
-		return []part{{}}, firstError(setFlag("test.benchtime", "1x"), setFlag("test.count", "1"))
-	}
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.benchtime" })
 	list := p.parts(names, given)
+	if p.list {
+		return list, nil
+	}
 	if err := refuseProfiles(list); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/phantomdb/phantomdb/harness/baseline"
+	"github.com/phantomdb/phantomdb/harness/results"
+)
+
+func checkCommand() *command {
+	return &command{
+		name: "check", usage: "RESULTS... [flags]", run: check,
+		summary: "judge results against service levels, counter bands and scaling",
+		help: `Check reads benchmark text and holds it against written expectations:
+service levels (of the standard mode; not applicable to quick runs), bands of
+counters, and scaling. Several samples of a benchmark give an interval; a limit
+inside it is "within noise", and more samples will tell. The number of
+processors in a name does not matter.
+
+Examples:
+
+  PHANTOM_MODE=standard go test -run='^$' -bench=. -count=6 ./... > results.txt
+  go tool phantom check results.txt
+  go tool phantom check results.txt --match '^consensus-' --json
+  go tool phantom check monday.txt tuesday.txt --baselines my.baseline
+
+Your own expectations have the format of testdata/baselines; go doc
+./harness/baseline explains it.
+
+Exit status: 0 if all that applies is kept; 1 if one is missed; 2 if the input
+cannot be relied on; 3 if none is missed and one is missing or within noise.
+`,
+	}
+}
+
+func check(_ context.Context, c *console, self *command, args []string) int {
+	fs := flag.NewFlagSet("check", flag.ContinueOnError)
+	where := fs.String("baselines", "", "`file or folder` of baselines; default: testdata/baselines of the module")
+	match := fs.String("match", "", "judge only baselines whose name matches this `regexp`")
+	asJSON := fs.Bool("json", false, "print one JSON value")
+	files, err := self.parse(c, fs, args)
+	if err != nil {
+		return statusOf(err)
+	}
+	if len(files) == 0 {
+		fmt.Fprintln(c.err, "phantom check: no files: expected benchmark text such as results.txt; phantom check -h explains")
+		return statusBadInput
+	}
+	entries, err := selectEntries(*where, *match)
+	if err != nil {
+		complain(c, "check", err)
+		return statusBadInput
+	}
+	set := results.ReadFiles(files...)
+	bad := false
+	for _, p := range set.Problems {
+		fmt.Fprintf(c.err, "phantom check: %v\n", p)
+		bad = bad || p.Kind.Bad()
+	}
+	if bad {
+		return statusBadInput
+	}
+	findings := baseline.Judge(entries, set)
+	status := baseline.Status(findings)
+	if status == statusOK && len(set.Problems) > 0 {
+		status = statusMissing // what failed or was interrupted is not all there
+	}
+	if *asJSON {
+		err = writeFindingsJSON(c.out, findings, set.Problems, status)
+	} else {
+		writeFindings(c, findings)
+	}
+	if err != nil {
+		complain(c, "check", err)
+		return statusBadInput
+	}
+	return status
+}
+
+// complain prints an error, and one of several lines with the command's name
+// before each.
+func complain(c *console, command string, err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(c.err, "phantom %s: %s\n", command, line)
+	}
+}
+
+// selectEntries loads baselines and keeps those whose name matches.
+func selectEntries(where, match string) ([]*baseline.Entry, error) {
+	re, err := regexp.Compile(match)
+	if err != nil {
+		return nil, fmt.Errorf("--match %q: %w: expected a regular expression", match, err)
+	}
+	if where == "" {
+		if where, err = findBaselines(); err != nil {
+			return nil, err
+		}
+	}
+	all, err := baseline.Load(where)
+	if err != nil {
+		return nil, err
+	}
+	var entries []*baseline.Entry
+	for _, e := range all {
+		if re.MatchString(e.Name) {
+			entries = append(entries, e)
+		}
+	}
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("--match %q: none of the %d baselines in %s: expected one at least", match, len(all), where)
+	}
+	return entries, nil
+}
+
+// findBaselines looks for testdata/baselines in the module around the working
+// directory.
+func findBaselines() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("--baselines: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return filepath.Join(dir, "testdata", "baselines"), nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", fmt.Errorf("--baselines: not inside a module: expected a file or folder of baselines")
+		}
+		dir = parent
+	}
+}
+
+var verdictPaint = map[baseline.Verdict]paint{
+	baseline.Pass: green, baseline.Miss: red, baseline.Missing: yellow, baseline.Noise: yellow, baseline.NotApplicable: dim,
+}
+
+// writeFindings prints the table, what needs a sentence, and the count.
+func writeFindings(c *console, findings []baseline.Finding) {
+	t := table{head: []string{"verdict", "baseline", "measured", "expected", "margin", "benchmark"}, right: []bool{false, false, true, true, true, false}}
+	var order []baseline.Verdict
+	count := map[baseline.Verdict]int{}
+	for _, f := range findings {
+		if count[f.Verdict] == 0 {
+			order = append(order, f.Verdict)
+		}
+		count[f.Verdict]++
+		t.add(cell{string(f.Verdict), verdictPaint[f.Verdict]}, cell{f.Entry.Name, plain}, cell{measured(f), plain},
+			cell{f.Entry.Expected(), plain}, cell{margin(f), plain}, cell{f.Row, dim})
+	}
+	t.write(c, c.out)
+	fmt.Fprintln(c.out)
+	for _, f := range findings {
+		if f.Note != "" && f.Verdict != baseline.NotApplicable {
+			fmt.Fprintf(c.out, "%s: %s\n", f.Entry.Name, f.Note)
+		}
+	}
+	var parts []string
+	for _, v := range order {
+		parts = append(parts, c.paint(verdictPaint[v], fmt.Sprintf("%d %s", count[v], v)))
+	}
+	fmt.Fprintln(c.out, strings.Join(parts, ", "))
+}
+
+// measured prints the median and, in brackets, its interval.
+func measured(f baseline.Finding) string {
+	s, unit := f.Summary, f.Entry.Unit
+	if f.Entry.Kind == baseline.Scaling {
+		unit = "" // a ratio
+	}
+	switch {
+	case s.N == 0:
+		return "-"
+	case !s.Bounded() || s.Low == s.High:
+		return human(s.Median, unit)
+	}
+	return fmt.Sprintf("%s [%s, %s]", human(s.Median, unit), human(s.Low, unit), human(s.High, unit))
+}
+
+func margin(f baseline.Finding) string {
+	if f.Summary.N == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%+.0f %%", 100*f.Margin)
+}
+
+// jsonFinding is a finding as --json prints it. Low and high are absent where
+// the samples have no interval.
+type jsonFinding struct {
+	Baseline   string           `json:"baseline"`
+	Kind       baseline.Kind    `json:"kind"`
+	Verdict    baseline.Verdict `json:"verdict"`
+	Package    string           `json:"package"`
+	Benchmark  string           `json:"benchmark"`
+	Processors int              `json:"processors,omitempty"`
+	Mode       string           `json:"mode,omitempty"`
+	Unit       string           `json:"unit"`
+	Expected   string           `json:"expected"`
+	Samples    int              `json:"samples"`
+	Value      *float64         `json:"value,omitempty"`
+	Low        *float64         `json:"low,omitempty"`
+	High       *float64         `json:"high,omitempty"`
+	Margin     *float64         `json:"margin,omitempty"`
+	Note       string           `json:"note,omitempty"`
+	Reason     string           `json:"reason"`
+	Defined    string           `json:"defined"`
+}
+
+func writeFindingsJSON(w io.Writer, findings []baseline.Finding, problems []results.Problem, status int) error {
+	doc := struct {
+		Status   int           `json:"status"`
+		Problems []string      `json:"problems,omitempty"`
+		Findings []jsonFinding `json:"findings"`
+	}{Status: status}
+	for _, p := range problems {
+		doc.Problems = append(doc.Problems, p.String())
+	}
+	for _, f := range findings {
+		e := f.Entry
+		j := jsonFinding{
+			Baseline: e.Name, Kind: e.Kind, Verdict: f.Verdict, Package: e.Package, Benchmark: f.Row, Processors: f.Procs, Mode: f.Mode,
+			Unit: e.Unit, Expected: e.Expected(), Samples: f.Summary.N, Note: f.Note, Reason: e.Reason,
+			Defined: fmt.Sprintf("%s:%d", e.File, e.Line),
+		}
+		if f.Summary.N > 0 {
+			j.Value, j.Low, j.High, j.Margin = finite(f.Summary.Median), finite(f.Summary.Low), finite(f.Summary.High), finite(f.Margin)
+		}
+		doc.Findings = append(doc.Findings, j)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(doc); err != nil {
+		return fmt.Errorf("json: %w", err)
+	}
+	return nil
+}
+
+// finite returns nil for what JSON has no number for.
+func finite(v float64) *float64 {
+	if math.IsInf(v, 0) || math.IsNaN(v) {
+		return nil
+	}
+	return &v
+}
