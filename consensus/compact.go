@@ -1,11 +1,15 @@
 package consensus
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sort"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/tracker"
+
+	"github.com/phantomdb/phantomdb/consensus/raftlog"
 )
 
 // compact cuts the log behind the tail that is kept, and asks the machine to
@@ -16,14 +20,30 @@ func (r *replica) compact() {
 	if r.log.Bytes() <= tail {
 		return
 	}
-	r.truncate(tail / 2)
+	if !r.cut(tail / 2) {
+		r.flushMachine()
+	}
 }
 
-// truncate cuts the log so that about keep bytes stay.
-func (r *replica) truncate(keep int64) {
+// shorten cuts the log so that about keep bytes stay, for the good of the store:
+// where that needs a durable machine, as soon as it is.
+func (r *replica) shorten(keep int64) {
+	if r.cut(keep) {
+		return
+	}
+	if !r.cutting {
+		r.cutting, r.keep = true, keep
+	}
+	r.keep = min(r.keep, keep)
+	r.flushMachine()
+}
+
+// cut cuts the log so that about keep bytes stay, but no further than the
+// machine is durable, and tells whether that was as far as it should.
+func (r *replica) cut(keep int64) (whole bool) {
 	first, err := r.log.FirstIndex()
 	if err != nil {
-		return
+		return true
 	}
 	applied := r.applied.Load()
 	bytes := r.log.Bytes()
@@ -35,15 +55,13 @@ func (r *replica) truncate(keep int64) {
 	if r.holdsLog() {
 		want = min(want, r.pin.index)
 	}
-	if durable := r.sm.Durable(); want > durable {
-		r.flushMachine()
-		want = durable
-	}
-	if want >= first {
-		r.log.Truncate(want)
+	durable := r.sm.Durable()
+	if upTo := min(want, durable); upTo >= first {
+		r.log.Truncate(upTo)
 		r.shard.wrote()
 		r.host.stats.truncations.Add(1)
 	}
+	return want <= durable
 }
 
 // holdsLog says whether a follower that gets a snapshot still needs the log
@@ -82,6 +100,8 @@ func (r *replica) flushMachine() {
 
 func (r *replica) flushed(err error) {
 	r.flushing = false
+	cutting := r.cutting
+	r.cutting = false
 	r.letGo()
 	if r.gone || r.host.dead.Load() || r.host.stopping.Load() {
 		return
@@ -94,28 +114,47 @@ func (r *replica) flushed(err error) {
 		r.runInstall()
 		return
 	}
-	if r.log.Bytes() > r.host.opts.LogTailBytes {
-		r.truncate(r.host.opts.LogTailBytes / 2)
-		r.touch()
+	if cutting {
+		r.cut(r.keep)
+	} else {
+		r.compact()
 	}
+	r.touch()
 }
 
-// relieve flushes and cuts the longest logs of the shard while the store's
-// live log exceeds its bound.
-func (s *hostShard) relieve(over int64) {
-	list := make([]*replica, 0, len(s.replicas))
-	for _, r := range s.replicas {
-		if !r.gone {
-			list = append(list, r)
-		}
+// relieveTicks is how often the size of the store's log is looked at.
+const relieveTicks = 20
+
+// relieve has the longest logs cut while the store's log is beyond its bound:
+// to a quarter, because a follower whose entries are gone needs a snapshot, and
+// if that is not enough, to nothing.
+func (h *Host) relieve() {
+	st := h.log.Disk().Stats()
+	over := st.LiveBytes + st.LiveEntries*raftlog.IndexBytes - h.opts.MaxStoreLogBytes
+	if over <= 0 {
+		return
 	}
-	sort.Slice(list, func(i, j int) bool { return list[i].log.Bytes() > list[j].log.Bytes() })
-	for _, r := range list {
-		if over <= 0 {
-			return
+	type victim struct {
+		r           *replica
+		bytes, cost int64
+	}
+	var list []victim
+	h.replicas.Range(func(_, v any) bool {
+		r := v.(*replica)
+		bytes, entries := r.log.Size()
+		list = append(list, victim{r, bytes, bytes + entries*raftlog.IndexBytes})
+		return true
+	})
+	slices.SortFunc(list, func(a, b victim) int {
+		return cmp.Or(cmp.Compare(b.cost, a.cost), cmp.Compare(a.r.group, b.r.group))
+	})
+	for _, part := range []struct{ keep, saves int64 }{{1, 3}, {0, 1}} {
+		for _, v := range list {
+			if over <= 0 {
+				return
+			}
+			over -= v.cost * part.saves / 4
+			v.r.w.post(input{kind: inputRelieve, h: h, r: v.r, n: int(v.bytes * part.keep / 4)})
 		}
-		over -= r.log.Bytes()
-		r.truncate(0)
-		r.touch()
 	}
 }

@@ -108,8 +108,10 @@ type Options struct {
 	// entry, so that a follower that was away for a moment is repaired from
 	// the log. Default: 16 MiB.
 	LogTailBytes int64
-	// MaxStoreLogBytes bounds the live log of the node's disk: beyond it the
-	// groups with the longest logs are flushed and truncated. Default: 2 GiB.
+	// MaxStoreLogBytes bounds the live log of the node's disk, with
+	// raftlog.IndexBytes of memory for every entry: beyond it the groups with the
+	// longest logs are flushed and truncated. It is looked at every 20 ticks.
+	// Default: 2 GiB.
 	MaxStoreLogBytes int64
 	// SnapshotBytesPerSecond bounds the rate of one outgoing snapshot.
 	// Default: no bound.

@@ -131,7 +131,7 @@ const (
 	inputCall                         // msg: *call
 	inputLost                         // n: node that this node stopped supporting
 	inputUnreachable                  // n: node
-	inputRelieve                      // n: bytes of log to get rid of
+	inputRelieve                      // n: bytes of log that r should keep
 	inputWake                         // r was asked for something while it slept
 )
 
@@ -335,9 +335,6 @@ func (w *worker) handle(in *input) {
 	case inputUnreachable:
 		in.h.shards[w.id].unreachable(NodeID(in.n))
 		return
-	case inputRelieve:
-		in.h.shards[w.id].relieve(int64(in.n))
-		return
 	case inputHostMessage:
 		in.h.shards[w.id].hostMessage(in.r, in.msg.(*hostMessage))
 		return
@@ -348,6 +345,8 @@ func (w *worker) handle(in *input) {
 	}
 	switch in.kind {
 	case inputPropose:
+	case inputRelieve:
+		r.shorten(int64(in.n))
 	case inputWake:
 		r.wakeFor(r.id)
 	case inputMessage:

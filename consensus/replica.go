@@ -84,6 +84,8 @@ type replica struct {
 	staging    bool // a snapshot for this replica is being received
 	removal    removal
 	flushing   bool
+	cutting    bool  // when the machine is durable the log is to be cut
+	keep       int64 // so many bytes stay then
 	idleTicks  int
 	silent     int // ticks since the leader was heard
 	campaignIn int // ticks until this replica campaigns, 0: it does not

@@ -207,20 +207,6 @@ func (h *Host) tickBucket(n int) {
 	}
 }
 
-// relieveTicks is how often the size of the store's log is looked at.
-const relieveTicks = 20
-
-// relieve has the longest logs cut while the store's log is beyond its bound.
-func (h *Host) relieve() {
-	over := h.log.Disk().Stats().LiveBytes - h.opts.MaxStoreLogBytes
-	if over <= 0 {
-		return
-	}
-	for _, w := range h.pool.workers {
-		w.post(input{kind: inputRelieve, h: h, n: int(over)})
-	}
-}
-
 // Tick advances a host with Options.Manual by one tick.
 func (h *Host) Tick() {
 	for range tickBuckets {

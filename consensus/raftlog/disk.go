@@ -63,6 +63,7 @@ type Disk struct {
 	owners   map[uint64]*owner // guarded by mu
 	crashes  uint64            // guarded by mu; counts Close and Crash of Logs
 	cache    cache             // guarded by mu
+	entries  int64             // guarded by mu; live ones of all groups
 }
 
 type failure struct{ err error }
@@ -228,6 +229,9 @@ type Stats struct {
 	DiskBytes  int64 // of those segments, without spares
 	LiveBytes  int64 // of live entries and states in them
 	CacheBytes int64 // bound of entries in memory that are written out
+	// LiveEntries of all groups take at most IndexBytes each in memory, besides
+	// the cache.
+	LiveEntries int64
 }
 
 // Stats returns the figures so far.
@@ -240,7 +244,7 @@ func (d *Disk) Stats() Stats {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.Segments, s.CacheBytes = len(d.segs), d.cache.bytes
+	s.Segments, s.CacheBytes, s.LiveEntries = len(d.segs), d.cache.bytes, d.entries
 	for _, seg := range d.segs {
 		s.DiskBytes += seg.limit
 		s.LiveBytes += seg.live

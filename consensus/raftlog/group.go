@@ -161,6 +161,7 @@ func (g *Group) putPart(d *Disk, r *run, hard hardState, entries []*pb.Entry) {
 			g.ring.push(elem{term: rec.term, sum: sum, at: rec.at, entry: e})
 		}
 		d.segs[len(d.segs)-1].live += int64(sum - g.sumBefore(first))
+		d.entries += int64(len(entries))
 		d.cache.push(batch{g: g, first: first, n: len(entries), bytes: bytes, last: rec.at})
 		rec.data = nil
 	}
@@ -185,6 +186,7 @@ func (g *Group) sumBefore(i uint64) uint64 {
 // discard takes the bytes of the entries from one place in the ring to another
 // off their segments. The caller holds d.mu.
 func (g *Group) discard(d *Disk, from, to int) {
+	d.entries -= int64(to - from)
 	var s *segment
 	before := g.sumBefore(g.ring.first + uint64(from))
 	for i := from; i < to; i++ {

@@ -151,6 +151,13 @@ func (r *rig) check(what string) {
 	if want, got := digest(r.now), r.actual(); want != got {
 		r.t.Fatalf("seed %d: %s:\nwant %s\ngot  %s", r.seed, what, want, got)
 	}
+	entries := 0
+	for _, g := range r.now {
+		entries += len(g.entries)
+	}
+	if got := r.disk.Stats().LiveEntries; got != int64(entries) {
+		r.t.Fatalf("seed %d: %s: %d live entries, want %d", r.seed, what, got, entries)
+	}
 }
 
 // ack is a Completion that remembers which writes it covers.

@@ -63,9 +63,16 @@ func (g *Group) Term(i uint64) (uint64, error) {
 
 // Bytes returns the encoded size of the live entries, in bytes.
 func (g *Group) Bytes() int64 {
+	bytes, _ := g.Size()
+	return bytes
+}
+
+// Size returns the encoded size of the live entries, in bytes, and how many
+// they are.
+func (g *Group) Size() (bytes, entries int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return int64(g.lastSum() - g.baseSum)
+	return int64(g.lastSum() - g.baseSum), int64(g.ring.n)
 }
 
 // SizeTo returns the encoded size of the live entries up to and including

@@ -166,6 +166,7 @@ func (g *Group) finish() error {
 	if r.first != g.base+1 {
 		return &CorruptionError{Segment: d.segs[0].num, Detail: fmt.Sprintf("group %d of owner %d: entries %d to %d are missing", g.id, g.log.owner, g.base+1, r.first-1)}
 	}
+	d.entries += int64(r.n)
 	var sum uint64
 	for i := r.first; i < r.end(); i++ {
 		e := r.at(i)

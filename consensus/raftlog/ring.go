@@ -14,6 +14,10 @@ type elem struct {
 	entry *pb.Entry
 }
 
+// IndexBytes bounds the memory that a live entry takes besides the cache, in
+// bytes: an element of a ring of which more than a quarter is in use.
+const IndexBytes = 128
+
 // A ring holds the elems of consecutive indexes. The zero ring is empty and
 // takes no memory, which is what most of many thousand idle groups have.
 type ring struct {
