@@ -59,7 +59,7 @@ func (h *Host) Bound(g GroupID) bool {
 }
 
 // Lost tells h's replicas that the promise to a node has ended.
-func (h *Host) Lost(node NodeID) { h.peers.lost(node) }
+func (h *Host) Lost(node NodeID) { h.peers.tellWorkers(inputLost, node) }
 
 // VotesFrom is when h may vote and campaign after a restart.
 func (h *Host) VotesFrom() time.Duration { return h.votesFrom }
@@ -126,3 +126,9 @@ func Pace(ctx context.Context, w io.Writer, perSecond int64) io.Writer {
 	s := &snapshotter{h: &Host{opts: Options{SnapshotBytesPerSecond: perSecond}}}
 	return s.limit(ctx, w)
 }
+
+// Bucket is the part of a tick in which g ticks.
+func Bucket(g GroupID) int { return bucketOf(g) }
+
+// WakePace is how many groups wake at once for a node that is back.
+const WakePace = wakePace

@@ -73,7 +73,9 @@ type Options struct {
 	// leader shortens its lease by that share. Range [0, 0.5). Default: 0.01.
 	MaxDrift float64
 	// QuiesceTicks is the number of idle ticks after which a group stops
-	// ticking. Negative: never. Default: 2 ElectionTicks.
+	// ticking, if all its members have everything. A member whose node is
+	// silent does not keep a quorum awake: the group sleeps without it and
+	// wakes when the node is back. Negative: never. Default: 2 ElectionTicks.
 	QuiesceTicks int
 
 	// StallTimeout is how long the flush of the log, or what a worker does for

@@ -114,32 +114,36 @@ func (t *peerTable) frame(from NodeID, payload []byte) {
 		return
 	}
 	p := t.get(from)
-	restarted := p.take(&t.h.opts, f)
+	anew, restarted := p.take(&t.h.opts, f)
 	if restarted {
-		t.lost(from)
+		t.tellWorkers(inputLost, from)
+	}
+	if anew {
+		t.tellWorkers(inputReturned, from)
 	}
 }
 
-// take takes a frame and says whether the node has started again since the one
-// before: the replicas that it led have lost their leader.
-func (p *peer) take(o *Options, f frame) (restarted bool) {
+// take takes a frame. It says whether the promise to the node is a new one, and
+// whether the node has started again since its last frame: the replicas that it
+// led have lost their leader.
+func (p *peer) take(o *Options, f frame) (anew, restarted bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// The clock is read under the lock: whoever saw the promise ended did so
 	// before, and then it has ended for this frame too.
 	now := o.Clock.Mono()
 	if f.epoch < p.epoch || f.epoch == p.epoch && f.sent <= p.sent && p.sent != 0 {
-		return false // late
+		return false, false // late
 	}
 	restarted = p.epoch != 0 && f.epoch > p.epoch
-	if f.epoch > p.epoch || now > p.until {
+	if anew = f.epoch > p.epoch || now > p.until; anew {
 		// A restarted node has no lease, so what was promised to its earlier
 		// epoch ends; and a promise that ended is never renewed.
 		p.gen++
 	}
 	p.epoch, p.sent, p.until, p.alive = f.epoch, f.sent, now+o.LeaseDuration, true
 	if f.ackEpoch != o.Epoch || f.ackSent == 0 {
-		return restarted
+		return anew, restarted
 	}
 	length := time.Duration(float64(min(uint64(o.LeaseDuration), f.length)) * (1 - o.MaxDrift))
 	s := &support{epoch: f.epoch, gen: f.ackGen, until: time.Duration(f.ackSent) + length}
@@ -147,7 +151,7 @@ func (p *peer) take(o *Options, f frame) (restarted bool) {
 		old.epoch == s.epoch && (old.gen < s.gen || old.gen == s.gen && old.until < s.until) {
 		p.support.Store(s)
 	}
-	return restarted
+	return anew, restarted
 }
 
 // promise returns the promise to p if it holds at now.
@@ -170,7 +174,7 @@ func (t *peerTable) tick(n int) {
 		f := frame{epoch: o.Epoch, sent: uint64(now) + 1, ackEpoch: p.epoch, ackSent: p.sent, ackGen: p.gen, length: uint64(o.LeaseDuration)}
 		p.mu.Unlock()
 		if lost {
-			t.lost(p.node)
+			t.tellWorkers(inputLost, p.node)
 		}
 		if n%o.HeartbeatTicks == 0 && !t.h.watch.stalled.Load() {
 			m := [1]transport.Message{{Kind: kindFrame, Payload: f.encode()}}
@@ -179,9 +183,10 @@ func (t *peerTable) tick(n int) {
 	}
 }
 
-func (t *peerTable) lost(node NodeID) {
+// tellWorkers tells every worker what became of a node.
+func (t *peerTable) tellWorkers(what inputKind, node NodeID) {
 	for _, w := range t.h.pool.workers {
-		w.post(input{kind: inputLost, h: t.h, n: int(node)})
+		w.post(input{kind: what, h: t.h, n: int(node)})
 	}
 }
 

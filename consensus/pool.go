@@ -130,6 +130,7 @@ const (
 	inputTick                         // n: bucket
 	inputCall                         // msg: *call
 	inputLost                         // n: node that this node stopped supporting
+	inputReturned                     // n: node whose frames came again
 	inputUnreachable                  // n: node
 	inputRelieve                      // n: bytes of log that r should keep
 	inputWake                         // r was asked for something while it slept
@@ -331,6 +332,9 @@ func (w *worker) handle(in *input) {
 		return
 	case inputLost:
 		in.h.shards[w.id].suspect(NodeID(in.n))
+		return
+	case inputReturned:
+		in.h.shards[w.id].returned(NodeID(in.n))
 		return
 	case inputUnreachable:
 		in.h.shards[w.id].unreachable(NodeID(in.n))

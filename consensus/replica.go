@@ -90,6 +90,8 @@ type replica struct {
 	silent     int // ticks since the leader was heard
 	campaignIn int // ticks until this replica campaigns, 0: it does not
 	skipTicks  int
+	left       []NodeID // silent nodes that the group sleeps without, on its leader
+	waking     bool     // in the shard's list of those to wake
 }
 
 // storage is what Raft reads of a replica.

@@ -27,10 +27,12 @@ type hostShard struct {
 	ending   map[*replica]struct{} // destroyed, their machines are still there
 	rest     []func() error        // left to do for machines when the host stops
 	out      []outbox
-	used     bool // in worker.hosts
-	log      bool // the log has something to flush
+	waking   []*replica // sleep without a node that is back
+	used     bool       // in worker.hosts
+	log      bool       // the log has something to flush
 	buckets  [tickBuckets][]*replica
 	active   [tickBuckets]atomic.Int32 // len of the bucket, for the ticker
+	delayed  atomic.Int32              // len of waking, for the ticker
 	ticking  [tickBuckets]atomic.Bool  // a tick of the bucket waits for the worker
 }
 
@@ -139,6 +141,9 @@ func (s *hostShard) close() []func() error {
 // tick ticks the active replicas of one bucket.
 func (s *hostShard) tick(bucket int) {
 	s.ticking[bucket].Store(false)
+	if bucket == 0 {
+		s.wakeSome()
+	}
 	now := s.host.opts.Clock.Mono()
 	b := s.buckets[bucket]
 	kept := b[:0]
@@ -156,13 +161,17 @@ func (s *hostShard) tick(bucket int) {
 	s.active[bucket].Store(int32(len(kept)))
 }
 
+// bucketOf returns the bucket of a group. A worker may have groups in few of
+// them: they share the hash that chooses it.
+func bucketOf(g GroupID) int { return int(uint64(g) * 0x9E3779B97F4A7C15 >> 61) }
+
 // enlist puts an awake replica into its bucket.
 func (s *hostShard) enlist(r *replica) {
 	if r.bucketed {
 		return
 	}
 	r.bucketed = true
-	b := int(uint64(r.group) * 0x9E3779B97F4A7C15 >> 61)
+	b := bucketOf(r.group)
 	s.buckets[b] = append(s.buckets[b], r)
 	s.active[b].Store(int32(len(s.buckets[b])))
 }
@@ -193,7 +202,8 @@ func (h *Host) tickBucket(n int) {
 	for i, s := range h.shards {
 		// A worker that lags gets one tick, not all it missed: without messages
 		// between them they would only add up to elections.
-		if s.active[bucket].Load() > 0 && s.ticking[bucket].CompareAndSwap(false, true) {
+		due := s.active[bucket].Load() > 0 || bucket == 0 && s.delayed.Load() > 0
+		if due && s.ticking[bucket].CompareAndSwap(false, true) {
 			h.pool.workers[i].post(input{kind: inputTick, h: h, n: bucket})
 		}
 	}

@@ -7,7 +7,6 @@ import (
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
-	"go.etcd.io/raft/v3/tracker"
 )
 
 // tick is one tick of an awake replica.
@@ -49,7 +48,7 @@ func (r *replica) wake() {
 	if r.awake {
 		return
 	}
-	r.awake, r.idleTicks = true, 0
+	r.awake, r.idleTicks, r.left = true, 0, nil
 	r.asleep.Store(false)
 	r.silent = 0
 	r.skipTicks = 1 // so that a leader hears its followers before it counts them
@@ -75,88 +74,6 @@ func (r *replica) wakeFor(from ReplicaID) {
 // sent before it went to sleep.
 func (r *replica) quietResponse(m *pb.Message) bool {
 	return !r.awake && m.GetTerm() <= r.term && (m.GetType() == pb.MsgHeartbeatResp || m.GetType() == pb.MsgAppResp && !m.GetReject())
-}
-
-// quiesce puts the group to sleep once it has been idle for QuiesceTicks and
-// every member has everything: leader and followers stop ticking, and the
-// frames between nodes take the place of heartbeats.
-func (r *replica) quiesce() {
-	r.idleTicks++
-	limit := r.host.opts.QuiesceTicks
-	if limit < 0 || r.idleTicks < limit || !r.canSleep() {
-		return
-	}
-	last, err := r.log.LastIndex()
-	if err != nil || r.applied.Load() != last {
-		return
-	}
-	level := true
-	r.rn.WithProgress(func(_ uint64, _ raft.ProgressType, p tracker.Progress) {
-		level = level && p.Match == last && p.State == tracker.StateReplicate
-	})
-	if !level {
-		return
-	}
-	now := r.now()
-	for _, m := range r.conf.members {
-		if m.Replica == r.id {
-			continue
-		}
-		// A sleeping group is watched by frames alone: both ways must work.
-		p := r.host.peers.get(m.Node)
-		s := p.support.Load()
-		if _, _, ok := p.promise(now); !ok || s == nil || now >= s.until {
-			return
-		}
-	}
-	r.sleep()
-	for _, m := range r.conf.members {
-		if m.Replica != r.id {
-			r.tell(m.Replica, kindQuiesce, r.term, last)
-		}
-	}
-}
-
-func (r *replica) canSleep() bool {
-	r.mu.Lock()
-	waiting := len(r.queue) > 0 || r.reads != nil
-	r.mu.Unlock()
-	return !waiting && r.leadReady && len(r.own)+len(r.inflight)+len(r.read.waiting) == 0 && r.read.round == nil &&
-		r.change == nil && !r.conf.joint() && r.install == nil && r.outgoing == 0 && !r.applying &&
-		r.rn.BasicStatus().LeadTransferee == 0 && r.bindings()
-}
-
-// bindings says whether every voter is bound to this leader, or the lease was
-// given up for the term.
-func (r *replica) bindings() bool {
-	if r.fort.ended == r.term {
-		return true
-	}
-	g := r.grant.Load()
-	return g != nil && g.until() > r.now()
-}
-
-func (r *replica) sleep() {
-	r.awake = false
-	r.asleep.Store(true)
-	r.idleTicks = 0
-}
-
-// onQuiesce puts a follower to sleep, if it is where the leader believes it to
-// be; if not it wakes the leader.
-func (r *replica) onQuiesce(m *hostMessage) {
-	term, index := m.uvarint(0), m.uvarint(1)
-	if term < r.term {
-		return
-	}
-	last, err := r.log.LastIndex()
-	if err == nil && term == r.term && r.lead == m.fromReplica && r.role == raft.StateFollower &&
-		last == index && r.rn.BasicStatus().GetCommit() == index && r.read.round == nil {
-		r.sleep()
-		return
-	}
-	r.wake()
-	r.tell(m.fromReplica, kindWake)
 }
 
 // suspectPace is how many groups of a lost node campaign within one tick.

@@ -1,0 +1,145 @@
+package consensus_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/transport"
+)
+
+// asleep says whether the replicas of group 1 on the nodes given all sleep.
+func (m *manual) asleep(nodes ...consensus.NodeID) bool {
+	for _, id := range nodes {
+		if !m.status(id).Asleep {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *manual) untilAsleep(nodes ...consensus.NodeID) {
+	m.tb.Helper()
+	m.until("sleep", func() bool { return m.asleep(nodes...) })
+}
+
+// A leader that gave up its lease asks for no bindings, and yet does not sleep
+// without a quorum of voters: a learner elects nobody.
+func TestNoSleepWithoutAQuorum(t *testing.T) {
+	patient := func(o *consensus.Options) { o.ElectionTicks, o.QuiesceTicks = 40, 2 }
+	for name, tc := range map[string]struct {
+		replicas int
+		down     []consensus.NodeID
+	}{
+		"two of three":               {3, []consensus.NodeID{2, 3}},
+		"one of two, with a learner": {2, []consensus.NodeID{2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stepwise(t, manualOptions{nodes: 3, replicas: tc.replicas, host: patient}, func(t *testing.T, m *manual) {
+				m.elect(1)
+				if tc.replicas == 2 {
+					require.NoError(t, m.host(3).Create(1, 3, consensus.Initial{}))
+					m.reconfigure(1, consensus.ChangeStep{Kind: consensus.AddLearner, Member: consensus.Member{Replica: 3, Node: 3}})
+				}
+				m.untilAsleep(1, 2, 3)
+				m.lose = dropping(nil, "MsgTimeoutNow")
+				lost := m.transfer(1, 2)
+				m.until("the end of the transfer", func() bool { return lost.ended })
+				require.Empty(t, m.holders())
+				m.untilAsleep(1)
+				m.mustPut(1, "k", "v") // wakes it
+				for _, id := range tc.down {
+					m.crash(id)
+				}
+				m.tick(20)
+				require.Equal(t, "leader", m.status(1).Role)
+				require.False(t, m.asleep(1))
+			})
+		})
+	}
+}
+
+// Who is behind but heard, even one way only, is not left behind.
+func TestNoSleepWithoutOneThatIsHeard(t *testing.T) {
+	quick := func(o *consensus.Options) { o.QuiesceTicks = 2 }
+	for name, cut := range map[string]func(transport.Pending) bool{
+		"all but its frames":  func(p transport.Pending) bool { return p.From == 3 && kindOf(p) != "Frame" },
+		"all to it":           func(p transport.Pending) bool { return p.To == 3 },
+		"all but frames to 3": func(p transport.Pending) bool { return p.To == 3 && kindOf(p) != "Frame" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			stepwise(t, manualOptions{host: quick}, func(t *testing.T, m *manual) {
+				m.elect(1)
+				m.lose = cut
+				m.mustPut(1, "k", "v")
+				m.tick(40)
+				require.False(t, m.asleep(1))
+				m.lose = nil
+				m.untilAsleep(1, 2, 3)
+				require.Equal(t, "v", m.get(3, "k"))
+			})
+		})
+	}
+}
+
+// A learner is left behind like a voter, and waited for like one.
+func TestSleepWithoutALearner(t *testing.T) {
+	stepwise(t, manualOptions{nodes: 4, replicas: 3}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		require.NoError(t, m.host(4).Create(1, 4, consensus.Initial{}))
+		m.reconfigure(1, consensus.ChangeStep{Kind: consensus.AddLearner, Member: consensus.Member{Replica: 4, Node: 4}})
+		m.untilAsleep(1, 2, 3, 4)
+		m.crash(4)
+		m.mustPut(1, "k", "v")
+		m.untilAsleep(1, 2, 3)
+		m.restart(4)
+		m.untilAsleep(1, 2, 3, 4)
+		require.Equal(t, "v", m.get(4, "k"))
+	})
+}
+
+// Thousands of groups that slept without a node do not all wake with its first
+// frame, and yet all of them do, though nothing else happens on the host.
+func TestGroupsWakeAFewAtATime(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		groups := []consensus.GroupID{1}
+		for g := consensus.GroupID(2); len(groups) < 3*consensus.WakePace+10; g++ {
+			if consensus.Bucket(g) == 0 {
+				continue // as on a worker that has none of its groups there
+			}
+			groups = append(groups, g)
+			for _, v := range m.voters() {
+				require.NoError(t, m.host(v.Node).Create(g, v.Replica, consensus.Initial{Voters: m.voters()}))
+			}
+		}
+		m.tick(2)
+		for _, g := range groups {
+			require.NoError(t, m.host(1).Campaign(g))
+			m.settle()
+		}
+		awake := func() (n int) {
+			for _, g := range groups {
+				if st, err := m.host(1).Status(g); err == nil && !st.Asleep {
+					n++
+				}
+			}
+			return n
+		}
+		m.isolate(3)
+		m.until("sleep", func() bool { return awake() == 0 })
+		require.Zero(t, m.happened("2 campaigns"))
+		m.wire.Heal()
+		// One frame of 3, and then 1 alone ticks: what else wakes them is lost.
+		m.lose = func(p transport.Pending) bool { return p.From == 3 && kindOf(p) != "Frame" }
+		m.tick(1, 3)
+		require.Equal(t, consensus.WakePace, awake())
+		for ticks := 1; awake() < len(groups); ticks++ {
+			before := awake()
+			m.tick(1, 1)
+			require.LessOrEqual(t, awake(), before+consensus.WakePace)
+			require.LessOrEqual(t, ticks, 4, fmt.Sprint(awake(), " of ", len(groups)))
+		}
+	})
+}
