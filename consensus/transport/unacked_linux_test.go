@@ -3,7 +3,9 @@ package transport
 import (
 	"context"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,7 +31,9 @@ func TestTCPWatchesItsConnections(t *testing.T) {
 	for _, n := range []*TCP{a, b} {
 		limits := map[int]int{}
 		n.connMu.Lock()
-		for c := range n.conns {
+		conns := slices.Collect(maps.Keys(n.conns))
+		n.connMu.Unlock()
+		for _, c := range conns {
 			raw, err := c.(*net.TCPConn).SyscallConn()
 			require.NoError(t, err)
 			require.NoError(t, raw.Control(func(fd uintptr) {
@@ -45,7 +49,6 @@ func TestTCPWatchesItsConnections(t *testing.T) {
 				limits[get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)]++
 			}))
 		}
-		n.connMu.Unlock()
 		require.Equal(t, map[int]int{10000: 3, 0: 1}, limits, "node %d", n.Node())
 	}
 	require.NoError(t, st.Close())
