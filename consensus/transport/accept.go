@@ -25,46 +25,70 @@ func (t *TCP) accept() {
 			}
 			continue
 		}
+		p := t.admit()
+		if p == unheard {
+			t.log.Debug("transport: connection closed unheard", "peer", c.RemoteAddr().String(), "conns", t.o.MaxConns)
+			c.Close()
+			continue
+		}
 		if !t.track(c) {
 			return
 		}
-		if !t.start(func() { t.serveConn(c) }) {
+		if !t.start(func() { t.serveConn(c, p) }) {
 			t.drop(c)
 			return
 		}
 	}
 }
 
-// admit counts an accepted connection.
-func (t *TCP) admit() bool {
+// maxRefusals bounds the connections beyond MaxConns that are told why they are
+// refused, each for DialTimeout at most. Others are closed unheard.
+const maxRefusals = 64
+
+// A place is what an accepted connection is counted as.
+type place uint8
+
+const (
+	admitted place = iota
+	refused        // told that there are too many
+	unheard
+)
+
+func (t *TCP) admit() place {
 	t.connMu.Lock()
 	defer t.connMu.Unlock()
-	if t.accepted >= t.o.MaxConns {
-		return false
+	switch {
+	case t.accepted < t.o.MaxConns:
+		t.accepted++
+		return admitted
+	case t.refused < maxRefusals:
+		t.refused++
+		return refused
 	}
-	t.accepted++
-	return true
+	return unheard
 }
 
-func (t *TCP) dismiss() {
+func (t *TCP) dismiss(p place) {
 	t.connMu.Lock()
-	t.accepted--
-	t.connMu.Unlock()
+	defer t.connMu.Unlock()
+	switch p {
+	case admitted:
+		t.accepted--
+	case refused:
+		t.refused--
+	}
 }
 
 // serveConn serves one accepted connection to its end. Whatever is wrong with
 // it ends this connection alone.
-func (t *TCP) serveConn(raw net.Conn) {
+func (t *TCP) serveConn(raw net.Conn, p place) {
+	defer t.dismiss(p)
 	defer t.drop(raw)
-	admitted := t.admit()
-	if admitted {
-		defer t.dismiss()
-	}
 	log := t.log.With("peer", raw.RemoteAddr().String())
 	if err := raw.SetDeadline(time.Now().Add(t.o.DialTimeout)); err != nil {
 		return
 	}
-	c, h, err := t.handshake(raw, admitted)
+	c, h, err := t.handshake(raw, p)
 	if err == nil {
 		err = raw.SetDeadline(time.Time{})
 	}
@@ -86,7 +110,7 @@ func (t *TCP) serveConn(raw net.Conn) {
 }
 
 // handshake is the accepting side's handshake.
-func (t *TCP) handshake(raw net.Conn, admitted bool) (net.Conn, hello, error) {
+func (t *TCP) handshake(raw net.Conn, p place) (net.Conn, hello, error) {
 	c := raw
 	var secure *tls.Conn
 	if t.server != nil {
@@ -106,7 +130,7 @@ func (t *TCP) handshake(raw net.Conn, admitted bool) (net.Conn, hello, error) {
 			v, err = wrongIdentity, fmt.Errorf("calls itself node %d: %w", h.from, err)
 		}
 	}
-	if err == nil && !admitted {
+	if err == nil && p != admitted {
 		v, err = tooMany, fmt.Errorf("%d connections are open already", t.o.MaxConns)
 	}
 	if _, werr := c.Write(appendWelcome(nil, v, t.o.Cluster, t.id)); err == nil {

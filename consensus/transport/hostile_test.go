@@ -98,6 +98,7 @@ func TestTCPDropsHostilePeers(t *testing.T) {
 		"call: timeout":   {join(calls, sealed(Calls, frameRequest, 1)), []string{"is cut off"}},
 		"call: twice":     {join(calls, request, request), []string{"request 5 is open already"}},
 		"stream: kind":    {join(stream, messages), []string{"stream begins with a frame of kind 0"}},
+		"stream: long":    {join(stream, sealed(Bulk, frameOpen, make([]byte, tcpChunkBytes+1)...)), []string{"length 65548, expected 11 to 65547"}},
 		"stream: no name": {stream, []string{"i/o timeout"}},
 		"silence":         {nil, []string{"no handshake", "i/o timeout"}},
 		"half a hello":    {data[:20], []string{"handshake cut off", "i/o timeout"}},
@@ -309,6 +310,7 @@ func TestTCPSilentPeerSpeaksNonsense(t *testing.T) {
 func TestTCPStreamWithoutEndIsBroken(t *testing.T) {
 	for name, last := range map[string][]byte{
 		"end missing": nil, "half a chunk": sealed(Bulk, frameChunk, 1, 2, 3)[:10], "nonsense": sealed(Bulk, frameAnswer, 1),
+		"long chunk": sealed(Bulk, frameChunk, make([]byte, tcpChunkBytes+1)...),
 	} {
 		addr := friend(t, func(conn net.Conn, h hello) {
 			conn.Write(appendWelcome(nil, welcome, h.cluster, h.to))
@@ -383,6 +385,75 @@ func TestTCPMaxConns(t *testing.T) {
 	soon(t, "there is room again", func() bool {
 		_, err = a.Call(t.Context(), 2, "x", nil)
 		return errors.Is(err, ErrNoService)
+	})
+}
+
+// Those who come when all places are taken are told so, but only so many at a
+// time: whoever says nothing must not cost more for that.
+func TestTCPConnsBeyondTheLimitAreUnheard(t *testing.T) {
+	s := newStreet()
+	b, _ := s.settle(t, 2, func(o *TCPOptions) { o.MaxConns, o.DialTimeout = 1, time.Hour })
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", b.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	counts := func() [2]int {
+		b.connMu.Lock()
+		defer b.connMu.Unlock()
+		return [2]int{b.accepted, b.refused}
+	}
+	silent := make([]net.Conn, 1+maxRefusals)
+	for i := range silent {
+		silent[i] = dial()
+	}
+	soon(t, "all places are taken", func() bool { return counts() == [2]int{1, maxRefusals} })
+	for range 3 {
+		c := dial()
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+		_, err := c.Read(make([]byte, 1))
+		require.Error(t, err)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "closed unheard")
+	}
+	require.Equal(t, [2]int{1, maxRefusals}, counts())
+	h := hello{protocolVersion, forData, 0, 1, 2}
+	knock := func() error {
+		c := dial()
+		if _, err := c.Write(h.append(nil)); err != nil {
+			return err
+		}
+		return readWelcome(c, h)
+	}
+	silent[maxRefusals].Close()
+	soon(t, "one more is told", func() bool {
+		err := knock()
+		return err != nil && strings.Contains(err.Error(), "too many connections")
+	})
+	silent[0].Close()
+	soon(t, "one more is welcome", func() bool { return knock() == nil })
+}
+
+// A peer that reads requests and never answers, however often its callers give
+// up, does not make them remember more than MaxCalls.
+func TestTCPUnansweredCallsAreBounded(t *testing.T) {
+	addr := friend(t, func(c net.Conn, h hello) {
+		c.Write(appendWelcome(nil, welcome, h.cluster, h.to))
+		io.Copy(io.Discard, c)
+	})
+	s := newStreet()
+	s.move(9, addr)
+	a := s.open(t, 1, func(o *TCPOptions) { o.MaxCalls = 3 })
+	soon(t, "calls are refused", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		defer cancel()
+		_, err := a.Call(ctx, 9, "x", nil)
+		if !errors.Is(err, ErrBusy) {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			return false
+		}
+		require.ErrorContains(t, err, "node 9 has 3 calls to answer, at most 3 may wait")
+		return true
 	})
 }
 

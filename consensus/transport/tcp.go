@@ -48,15 +48,18 @@ type TCPOptions struct {
 	OutboxBytes int64
 	// MaxConns bounds accepted connections, streams included. Default: 4,096.
 	MaxConns int
-	// MaxCalls and MaxCallBytes bound the calls that one node may have running
-	// here; beyond them calls fail with ErrBusy. Default: 4,096, 256 MiB.
+	// MaxCalls and MaxCallBytes bound the calls that one connection may have
+	// running here; beyond them calls fail with ErrBusy. So does one of this
+	// node's own to a node that has yet to answer MaxCalls. Default: 4,096,
+	// 256 MiB.
 	MaxCalls     int
 	MaxCallBytes int64
 	// DialTimeout bounds connecting and both sides' handshake. Default: 3 s.
 	DialTimeout time.Duration
 	// DialBackoff is the pause after a failed attempt to connect, doubled at
-	// each up to MaxDialBackoff; half of it is drawn at random. Default: 20
-	// ms, 1 s.
+	// each up to MaxDialBackoff; for messages half of it is drawn at random,
+	// for calls it is the time for which they fail without an attempt.
+	// Default: 20 ms, 1 s.
 	DialBackoff, MaxDialBackoff time.Duration
 	// WriteTimeout bounds the time a peer may take to make room for the next
 	// MiB of a write, and where the system can tell, on Linux and macOS, to
@@ -145,6 +148,7 @@ type TCP struct {
 	closed   bool
 	conns    map[net.Conn]struct{}
 	accepted int // Invariant: accepted <= o.MaxConns.
+	refused  int // Invariant: refused <= maxRefusals.
 }
 
 // A peer is the own side's connections to one node.

@@ -163,6 +163,25 @@ func TestTCPCallsShareAnAttempt(t *testing.T) {
 	require.NoError(t, a.Close())
 }
 
+// The pause between the attempts that calls cause doubles: however long this
+// test is held up, there are but a few.
+func TestTCPCallsBackOff(t *testing.T) {
+	var asked atomic.Int64
+	a, err := ListenTCP(TCPOptions{Node: 1, DialBackoff: time.Millisecond, MaxDialBackoff: time.Hour, Resolve: func(NodeID) (string, error) {
+		asked.Add(1)
+		return "", errors.New("moved away")
+	}})
+	require.NoError(t, err)
+	for range 100 {
+		_, err := a.Call(t.Context(), 2, "x", nil)
+		require.ErrorIs(t, err, ErrUnreachable)
+		time.Sleep(time.Millisecond + time.Microsecond) // past the first pause
+	}
+	require.Greater(t, asked.Load(), int64(2))
+	require.Less(t, asked.Load(), int64(20), "for as many, a quarter of an hour must pass")
+	require.NoError(t, a.Close())
+}
+
 // Neither a node that cannot be reached nor one that welcomes and hangs up is
 // dialled again before its time.
 func TestTCPBacksOff(t *testing.T) {

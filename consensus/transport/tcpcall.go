@@ -93,6 +93,7 @@ type caller struct {
 	dialing *attempt // under way
 	failure error    // of the last attempt
 	failed  time.Time
+	pause   time.Duration // after failed, before the next attempt
 }
 
 // An attempt to connect, for all who wait for it.
@@ -112,7 +113,7 @@ func (c *caller) session(ctx context.Context) (*session, error) {
 		c.mu.Unlock()
 		return s, nil
 	}
-	if c.failure != nil && time.Since(c.failed) < c.t.o.DialBackoff {
+	if c.failure != nil && time.Since(c.failed) < c.pause {
 		defer c.mu.Unlock()
 		return nil, c.failure
 	}
@@ -141,7 +142,10 @@ func (c *caller) connect(a *attempt) {
 	c.dialing = nil
 	c.failure, c.failed = err, time.Now()
 	a.err = err
-	if err == nil {
+	if err != nil {
+		c.pause = min(max(2*c.pause, c.t.o.DialBackoff), c.t.o.MaxDialBackoff)
+	} else {
+		c.pause = 0
 		a.s = newSession(c.t, c.to, conn)
 		if c.made {
 			c.t.reconnects.Add(1)
@@ -196,6 +200,10 @@ func (s *session) call(ctx context.Context, svc string, req []byte) ([]byte, err
 	if s.err != nil {
 		s.mu.Unlock()
 		return nil, fmt.Errorf("%w: node %d: connection just lost", ErrUnreachable, s.to)
+	}
+	if n := len(s.waiting); n >= s.t.o.MaxCalls {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("%w: node %d has %d calls to answer, at most %d may wait", ErrBusy, s.to, n, s.t.o.MaxCalls)
 	}
 	s.id++
 	id := s.id

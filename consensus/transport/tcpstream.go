@@ -12,8 +12,10 @@ import (
 )
 
 const (
-	// tcpChunkBytes is the most that one frame of a stream carries.
-	tcpChunkBytes = 64 << 10
+	// tcpChunkBytes is the most that one frame of a stream carries, and what
+	// a stream thus costs its reader in memory.
+	tcpChunkBytes  = 64 << 10
+	maxStreamFrame = tcpChunkBytes + headerBytes - prefixBytes
 	// drainTime is how long a closed stream goes on reading: to close a socket
 	// with unread bytes would destroy what the peer has yet to receive.
 	drainTime = time.Second
@@ -126,7 +128,7 @@ type tcpStream struct {
 }
 
 func newTCPStream(t *TCP, c net.Conn) *tcpStream {
-	return &tcpStream{t: t, conn: c, frames: newFrameReader(c, t.o.MaxFrameBytes), gone: make(chan struct{}), unbind: func() bool { return true }}
+	return &tcpStream{t: t, conn: c, frames: newFrameReader(c, maxStreamFrame), gone: make(chan struct{}), unbind: func() bool { return true }}
 }
 
 // open is the opener's part of the beginning.
