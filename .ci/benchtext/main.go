@@ -2,25 +2,34 @@ package main
 
 import (
 	"bytes"
-	"encoding/csv"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 
-	"golang.org/x/perf/benchfmt"
+	"golang.org/x/perf/benchunit"
+
+	"github.com/phantomdb/phantomdb/harness/results"
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: benchtext FILE")
+	quick := flag.Bool("quick", false, "check the budget of the quick mode against the first file")
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: benchtext [-quick] FILE...") }
+	flag.Parse()
+	if flag.NArg() == 0 {
+		flag.Usage()
 		os.Exit(2)
 	}
-	problems, err := run(os.Args[1], os.Stdout)
+	problems, err := run(flag.Args(), os.Stdout)
+	if err == nil && *quick {
+		var more []string
+		more, err = checkBudget(flag.Arg(0), os.Stderr)
+		problems = append(problems, more...)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchtext:", err)
 		os.Exit(2)
@@ -33,25 +42,23 @@ func main() {
 	}
 }
 
-// run checks the file name and writes benchstat's tables to w.
-func run(name string, w io.Writer) (problems []string, err error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
+// run checks files and writes benchstat's tables to w.
+func run(files []string, w io.Writer) (problems []string, err error) {
+	set := results.ReadFiles(files...)
+	for _, p := range set.Problems {
+		problems = append(problems, p.String())
 	}
-	want, problems := read(name, text)
-	tables, notes, err := benchstat("-format=csv", name)
-	if err != nil {
-		return nil, err
+	if len(set.Samples) == 0 {
+		return problems, nil
 	}
-	got, extra, err := readTables(tables)
-	if err != nil {
-		return nil, err
+	for _, check := range []func([]string, *results.Set) ([]string, error){checkTables, checkPivot, checkFilter} {
+		more, err := check(files, set)
+		if err != nil {
+			return nil, err
+		}
+		problems = append(problems, more...)
 	}
-	problems = append(problems, extra...)
-	problems = append(problems, compare(want, got)...)
-	problems = append(problems, checkNotes(notes)...)
-	tables, _, err = benchstat(name)
+	tables, _, err := benchstat(files...)
 	if err != nil {
 		return nil, err
 	}
@@ -59,125 +66,145 @@ func run(name string, w io.Writer) (problems []string, err error) {
 	return problems, err
 }
 
-// table names one of benchstat's tables, as there should be.
-type table struct{ pkg, unit string }
+// A cell is one value of a table: a benchmark of a package in a file, in a
+// unit as the tools print it.
+type cell struct{ pkg, unit, name, file string }
 
-// rows holds the benchmarks of each table.
-type rows map[table]map[string]bool
-
-func (r rows) add(t table, name string) {
-	if r[t] == nil {
-		r[t] = map[string]bool{}
+// cells are those that the tools should print.
+func cells(set *results.Set) map[cell]bool {
+	want := map[cell]bool{}
+	for _, s := range set.Samples {
+		for _, v := range s.Values {
+			want[cell{s.Package, tidy(v), fullName(s), s.File}] = true
+		}
 	}
-	r[t][name] = true
+	return want
 }
 
-// read parses benchmark text and complains about lines that are lost.
-func read(name string, text []byte) (want rows, problems []string) {
-	want = rows{}
-	results := map[int]bool{} // by line
-	reader := benchfmt.NewReader(bytes.NewReader(text), name)
-	for reader.Scan() {
-		switch record := reader.Result().(type) {
-		case *benchfmt.SyntaxError:
-			problems = append(problems, record.Error())
-		case *benchfmt.Result:
-			_, line := record.Pos()
-			results[line] = true
-			for _, v := range record.Values {
-				want.add(table{record.GetConfig("pkg"), v.Unit}, string(record.Name))
+// tidy is the unit under which the tools print a value: a time that is zero
+// stays in nanoseconds there, since only values that change are scaled.
+func tidy(v results.Value) string {
+	if scaled, unit := benchunit.Tidy(v.Value, v.Unit); scaled != v.Value {
+		return unit
+	}
+	return v.Unit
+}
+
+func fullName(s *results.Sample) string {
+	if s.Procs == 1 {
+		return s.Name
+	}
+	return fmt.Sprintf("%s-%d", s.Name, s.Procs)
+}
+
+// checkTables compares benchstat's tables with what the files hold.
+func checkTables(files []string, set *results.Set) ([]string, error) {
+	text, notes, err := benchstat(append([]string{"-format=csv"}, files...)...)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := readTables(text)
+	if err != nil {
+		return nil, err
+	}
+	problems := checkNotes(notes)
+	seen, got := map[[2]string]bool{}, map[cell]bool{}
+	for _, t := range tables {
+		if id := [2]string{t.pkg, t.unit}; seen[id] {
+			problems = append(problems, fmt.Sprintf("benchstat prints more than one table of %s in %s: a configuration line differs", t.unit, t.pkg))
+		} else {
+			seen[id] = true
+		}
+		for _, v := range t.values {
+			got[cell{t.pkg, t.unit, v.row, v.column}] = true
+		}
+	}
+	for c := range cells(set) {
+		if !got[c] {
+			problems = append(problems, fmt.Sprintf("benchstat lost %s of %s in %s of %s", c.unit, c.name, c.pkg, c.file))
+		}
+	}
+	slices.Sort(problems)
+	return problems, nil
+}
+
+// checkPivot has benchstat make columns of the numbers of clients, in the first
+// file, and counts the throughputs.
+func checkPivot(files []string, set *results.Set) ([]string, error) {
+	const unit = "ops/s"
+	text, notes, err := benchstat("-format=csv", "-col=/clients", "-filter=.unit:"+unit, files[0])
+	if err != nil {
+		return nil, err
+	}
+	tables, err := readTables(text)
+	if err != nil {
+		return nil, err
+	}
+	got, columns := 0, map[string]bool{}
+	for _, t := range tables {
+		got += len(t.values)
+		for _, v := range t.values {
+			columns[v.column] = true
+		}
+	}
+	want, clients := 0, map[string]bool{}
+	for c := range cells(set) {
+		if c.unit == unit && c.file == files[0] {
+			want++
+		}
+	}
+	for _, s := range set.Samples {
+		if _, ok := s.Get(unit); ok && s.File == files[0] {
+			n, _ := s.Key("clients")
+			clients[n] = true
+		}
+	}
+	problems := checkNotes(notes)
+	if got != want || len(columns) != len(clients) {
+		problems = append(problems, fmt.Sprintf("benchstat -col=/clients prints %d values in %d columns: expected %d in %d", got, len(columns), want, len(clients)))
+	}
+	return problems, nil
+}
+
+// checkFilter has benchfilter pass all results of each file.
+func checkFilter(files []string, set *results.Set) (problems []string, err error) {
+	for _, file := range files {
+		text, _, err := tool("benchfilter", "run", "golang.org/x/perf/cmd/benchfilter", "*", file)
+		if err != nil {
+			return nil, err
+		}
+		passed := results.Read("benchfilter", bytes.NewReader(text))
+		for _, p := range passed.Problems {
+			problems = append(problems, p.String())
+		}
+		want := 0
+		for _, s := range set.Samples {
+			if s.File == file {
+				want++
 			}
 		}
-	}
-	if err := reader.Err(); err != nil {
-		problems = append(problems, err.Error())
-	}
-	if len(results) == 0 {
-		problems = append(problems, name+": no benchmark results")
-	}
-	for i, line := range bytes.Split(text, []byte("\n")) {
-		if !results[i+1] && looksLikeResult(line) {
-			problems = append(problems, fmt.Sprintf("%s:%d: not read as a result: %s", name, i+1, line))
+		if len(passed.Samples) != want {
+			problems = append(problems, fmt.Sprintf("benchfilter passes %d results of %s: expected %d", len(passed.Samples), file, want))
 		}
 	}
-	return want, problems
-}
-
-// looksLikeResult finds what is left of a result when something else wrote to
-// the output in the middle of its line.
-func looksLikeResult(line []byte) bool {
-	return bytes.HasPrefix(line, []byte("Benchmark")) || bytes.Contains(line, []byte(" ns/op"))
+	return problems, nil
 }
 
 func benchstat(args ...string) (out, notes []byte, err error) {
+	return tool("benchstat", append([]string{"tool", "benchstat"}, args...)...)
+}
+
+func tool(name string, args ...string) (out, notes []byte, err error) {
 	var stdout, stderr bytes.Buffer
-	cmd := exec.Command("go", append([]string{"tool", "benchstat"}, args...)...)
+	cmd := exec.Command("go", args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return nil, nil, fmt.Errorf("benchstat: %w: %s", err, stderr.Bytes())
+		return nil, nil, fmt.Errorf("%s: %w: %s", name, err, stderr.Bytes())
 	}
 	return stdout.Bytes(), stderr.Bytes(), nil
 }
 
-// readTables parses what benchstat -format=csv prints: blocks with an empty
-// line between them, each of configuration lines (only those that changed), a
-// line of file names, a line with the unit, and a line for each benchmark.
-func readTables(text []byte) (got rows, problems []string, err error) {
-	got = rows{}
-	var pkg string
-	for block := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n\n") {
-		if block == "" {
-			break // no results at all, which read complains about
-		}
-		lines := strings.Split(block, "\n")
-		for len(lines) > 0 && !strings.HasPrefix(lines[0], ",") {
-			if value, ok := strings.CutPrefix(lines[0], "pkg: "); ok {
-				pkg = value
-			}
-			lines = lines[1:]
-		}
-		if len(lines) < 2 {
-			return nil, nil, fmt.Errorf("benchstat printed a block without a table: %q", block)
-		}
-		reader := csv.NewReader(strings.NewReader(strings.Join(lines[1:], "\n")))
-		reader.FieldsPerRecord = -1
-		records, err := reader.ReadAll()
-		if err != nil {
-			return nil, nil, fmt.Errorf("benchstat's table: %w", err)
-		}
-		if len(records[0]) < 2 {
-			return nil, nil, errors.New("benchstat printed a table without a unit")
-		}
-		t := table{pkg, records[0][1]}
-		if got[t] != nil {
-			problems = append(problems, fmt.Sprintf("benchstat prints more than one table of %s in %s: a configuration line changes within the run", t.unit, t.pkg))
-		}
-		for _, record := range records[1:] {
-			if record[0] != "geomean" {
-				got.add(t, record[0])
-			}
-		}
-	}
-	return got, problems, nil
-}
-
-// compare complains about results that did not reach their table.
-func compare(want, got rows) (problems []string) {
-	for t, names := range want {
-		for name := range names {
-			if !got[t][name] {
-				problems = append(problems, fmt.Sprintf("benchstat lost %s of %s in %s", t.unit, name, t.pkg))
-			}
-		}
-	}
-	slices.Sort(problems)
-	return problems
-}
-
-// allowed are the notes that a run of one sample earns. The last belongs to
-// counters that may be zero, such as errors/op: their mean is left out.
-var allowed = regexp.MustCompile(`^[A-Z]+[0-9]+: (need >= \d+ samples .*|all samples are equal|summaries must be >0 to compute geomean)$`)
-
+// checkNotes keeps those that a run of few samples does not earn.
 func checkNotes(notes []byte) (problems []string) {
 	for line := range strings.SplitSeq(strings.TrimSpace(string(notes)), "\n") {
 		if line != "" && !allowed.MatchString(line) {
@@ -186,3 +213,5 @@ func checkNotes(notes []byte) (problems []string) {
 	}
 	return problems
 }
+
+var errNoUnit = errors.New("benchstat printed a table without a unit")

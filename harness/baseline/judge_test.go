@@ -209,3 +209,11 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, 3, of(baseline.Noise))
 	require.Equal(t, 1, of(baseline.Missing, baseline.Miss, baseline.Noise))
 }
+
+func TestPattern(t *testing.T) {
+	list, err := parse(file)
+	require.NoError(t, err)
+	bench, packages := baseline.Pattern(append(list, list...))
+	require.Equal(t, "^BenchmarkPropose$/^disk=none$|^BenchmarkPropose$/^disk=sync$/^clients=64$|^BenchmarkScale$/^nodes=/^clients=1$", bench)
+	require.Equal(t, []string{"example.com/x/y", "github.com/phantomdb/phantomdb", "github.com/phantomdb/phantomdb/consensus"}, packages)
+}

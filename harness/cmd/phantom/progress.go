@@ -178,9 +178,12 @@ func shortCase(b benchCase) string {
 	return shortPackage(b.pkg) + " " + strings.TrimPrefix(b.name, "Benchmark")
 }
 
+// module is the module whose packages are named by their folders.
+const module = "github.com/phantomdb/phantomdb"
+
 // shortPackage is the path below this module.
 func shortPackage(pkg string) string {
-	if rest, ok := strings.CutPrefix(pkg, "github.com/phantomdb/phantomdb"); ok {
+	if rest, ok := strings.CutPrefix(pkg, module); ok {
 		return strings.TrimPrefix(strings.TrimPrefix(rest, "/"), "harness/")
 	}
 	return pkg

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phantomdb/phantomdb/harness/baseline"
 	"github.com/phantomdb/phantomdb/harness/results"
 )
 
@@ -29,6 +30,7 @@ Examples:
   go tool phantom run --mode standard --count 6 --out results.txt
   go tool phantom run --bench 'Propose/disk=sync' ./consensus
   go tool phantom run --list --mode standard
+  go tool phantom run --named --mode standard --count 6
   PHANTOM_CLIENTS=8 go tool phantom run ./consensus -- -cpu=1,2
 
 While the run goes on its text grows in a file that ends in .partial; it gets
@@ -44,7 +46,7 @@ Exit status: that of go test; 2 for bad arguments; 130 after an interrupt.
 type runSpec struct {
 	mode, bench, benchtime, out, artifacts string
 	count                                  int
-	list, json                             bool
+	list, json, named                      bool
 	packages, extra                        []string
 }
 
@@ -53,6 +55,7 @@ func parseRun(c *console, self *command, args []string) (*runSpec, error) {
 	fs := flag.NewFlagSet("run", flag.ContinueOnError)
 	fs.StringVar(&s.mode, "mode", "", "`quick`, standard, stress or long-running; default: PHANTOM_MODE, else quick")
 	fs.StringVar(&s.bench, "bench", ".", "run benchmarks that match this `regexp`")
+	fs.BoolVar(&s.named, "named", false, "run the benchmarks that the module's baselines name, in place of --bench and packages")
 	fs.StringVar(&s.benchtime, "benchtime", "", "`length` of every case, such as 1s or 100x; default: the mode's")
 	fs.IntVar(&s.count, "count", 1, "`samples` of every case")
 	fs.StringVar(&s.out, "out", "", "`file` for the text; default: one of its own in _artifacts/phantom")
@@ -69,7 +72,12 @@ func parseRun(c *console, self *command, args []string) (*runSpec, error) {
 	if s.packages, err = self.parse(c, fs, args); err != nil {
 		return nil, err
 	}
-	if len(s.packages) == 0 {
+	switch {
+	case s.named && (len(s.packages) > 0 || s.bench != "."):
+		err = errors.New("--named chooses packages and benchmarks: expected no others")
+	case s.named:
+		err = s.chooseNamed()
+	case len(s.packages) == 0:
 		s.packages = []string{"./..."}
 	}
 	if s.count < 1 {
@@ -84,6 +92,31 @@ func parseRun(c *console, self *command, args []string) (*runSpec, error) {
 		complain(c, "run", err)
 	}
 	return s, err
+}
+
+// chooseNamed selects what the baselines of the module are about. Packages that
+// do not exist yet are left out; check calls their benchmarks missing.
+func (s *runSpec) chooseNamed() error {
+	dir, err := findBaselines()
+	if err != nil {
+		return err
+	}
+	entries, err := baseline.Load(dir)
+	if err != nil {
+		return err
+	}
+	var packages []string
+	s.bench, packages = baseline.Pattern(entries)
+	root := filepath.Dir(filepath.Dir(dir))
+	for _, pkg := range packages {
+		folder := strings.TrimPrefix(strings.TrimPrefix(pkg, module), "/")
+		if !strings.HasPrefix(pkg, module) {
+			s.packages = append(s.packages, pkg)
+		} else if _, err := os.Stat(filepath.Join(root, folder)); err == nil {
+			s.packages = append(s.packages, pkg)
+		}
+	}
+	return nil
 }
 
 func (s *runSpec) modeName(c *console) string {

@@ -215,6 +215,20 @@ func TestRunList(t *testing.T) {
 	require.Equal(t, map[string]string{"package": "example.com/a", "name": "BenchmarkA/k=1", "length": "2s"}, rows[0])
 }
 
+func TestRunNamed(t *testing.T) {
+	f := &fakeGo{}
+	_, errs, status := bubble(t, false, nil, f, "--named", "--list")
+	require.Zero(t, status, errs)
+	require.Contains(t, f.calls[0][3], "^BenchmarkPropose$/^disk=sync$/^net=tcp$/^groups=1$/^clients=64$/^size=128$|")
+	require.Contains(t, f.calls[0], module+"/consensus")
+	require.NotContains(t, f.calls[0], "./...")
+	_, errs, status = phantom(t, noGo, "run", "--named", "./a")
+	require.Equal(t, 2, status)
+	require.Contains(t, errs, "--named chooses packages and benchmarks: expected no others")
+	_, _, status = phantom(t, noGo, "run", "--named", "--bench", "X")
+	require.Equal(t, 2, status)
+}
+
 func TestRunJSON(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "results.txt")
 	out, _, status := bubble(t, false, nil, &fakeGo{}, "--json", "--out", name)
@@ -267,10 +281,10 @@ func TestRunDrivesGoTest(t *testing.T) {
 		t.Skip("this test builds and runs a test binary with the go command")
 	}
 	name := filepath.Join(t.TempDir(), "results.txt")
-	out, errs, status := phantom(t, execGo, "run", "--bench", "Record$", "--benchtime", "10x", "--count", "2", "--out", name, "../../measure")
+	out, errs, status := phantom(t, execGo, "run", "--bench", "^BenchmarkRecord$", "--benchtime", "10x", "--count", "2", "--out", name, "../../measure")
 	require.Zero(t, status, errs)
-	require.Contains(t, out, "  Record ")
-	require.Contains(t, errs, "2 samples in "+name)
+	require.Contains(t, out, "\n  Record")
+	require.Contains(t, errs, " samples in "+name)
 	out, errs, status = phantom(t, noGo, "check", name, "--match", "consensus-latency")
 	require.Zero(t, status, errs)
 	require.Contains(t, out, "not applicable")
