@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,14 +89,19 @@ func BenchmarkChild(b *testing.B) {
 
 // benchmarkLines prints every kind of line that the package knows.
 func benchmarkLines(b *testing.B) {
+	var mu sync.Mutex
 	var c Counters
+	count := func() Counters {
+		mu.Lock()
+		defer mu.Unlock()
+		c.Fsyncs, c.Elections, c.Messages = c.Fsyncs+100, 1, c.Messages+300
+		return c
+	}
 	work := func(*Client) error { time.Sleep(50 * time.Microsecond); return nil }
 	for _, clients := range []int{1, 4} {
 		b.Run(Name("disk", "none", "clients", clients), func(b *testing.B) {
-			Run(b, Spec{Clients: clients, Counters: func() Counters {
-				c.Fsyncs, c.Elections, c.Messages = c.Fsyncs+100, 1, c.Messages+300
-				return c
-			}, Loads: func() []int64 { return []int64{c.Fsyncs, c.Messages} }}, work)
+			Run(b, Spec{Clients: clients, Counters: count,
+				Loads: func() []int64 { c := count(); return []int64{c.Fsyncs, c.Messages} }}, work)
 		})
 	}
 	b.Run(Name("micro", 1), func(b *testing.B) { Micro(b, func() error { return nil }) })

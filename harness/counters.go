@@ -23,7 +23,49 @@ type Counters struct {
 	// nobody plans one, so it is printed as a count for the run and not per
 	// operation: anything but 0 means the line measured something else.
 	Elections int64
-	_         struct{}
+	// Classes divide WireBytes and Messages by the class of message, where the
+	// system tells. The names and their order stay the same within a run. They
+	// stand in artifacts and live metrics, not on the line.
+	Classes []ClassCounters
+	_       struct{}
+}
+
+// ClassCounters are the totals of one class of messages.
+type ClassCounters struct {
+	Class     string // a word, such as "control"
+	WireBytes int64
+	Messages  int64
+}
+
+// A counted is one total of a system: how it is called and where it stands.
+type counted struct {
+	name, unit string
+	of         func(c *Counters) int64
+}
+
+// everyCounted lists the totals of a system, with those of the classes that c
+// has.
+func everyCounted(c *Counters) []counted {
+	list := []counted{
+		{"fsyncs", "1", func(c *Counters) int64 { return c.Fsyncs }},
+		{"disk-bytes", "B", func(c *Counters) int64 { return c.DiskBytes }},
+		{"wire-bytes", "B", func(c *Counters) int64 { return c.WireBytes }},
+		{"messages", "1", func(c *Counters) int64 { return c.Messages }},
+		{"elections", "1", func(c *Counters) int64 { return c.Elections }},
+	}
+	for i, class := range c.Classes {
+		// A reading before the class was known counts as zero.
+		at := func(c *Counters) ClassCounters {
+			if i >= len(c.Classes) {
+				return ClassCounters{}
+			}
+			return c.Classes[i]
+		}
+		list = append(list,
+			counted{"wire-bytes-" + class.Class, "B", func(c *Counters) int64 { return at(c).WireBytes }},
+			counted{"messages-" + class.Class, "1", func(c *Counters) int64 { return at(c).Messages }})
+	}
+	return list
 }
 
 // reading is the state of all meters at one moment.

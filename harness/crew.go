@@ -58,6 +58,9 @@ type member struct {
 
 func newCrew(ctx context.Context, s Spec, op Op) *crew {
 	c := &crew{epoch: time.Now(), idle: make(chan struct{}, 1)}
+	if evidence.Load() != nil {
+		c.pool.Watch()
+	}
 	for id := range s.Clients {
 		c.members = append(c.members, &member{
 			Client: Client{
@@ -136,6 +139,7 @@ func (m *member) account(err error, took time.Duration) (slow bool) {
 		return m.recorder.Record(took)
 	}
 	m.errors++
+	m.recorder.Fail()
 	if m.first == nil {
 		m.first = err
 	}
@@ -195,7 +199,7 @@ func (c *crew) reset() {
 		m.recorder.Discard()
 		m.ops, m.errors, m.first = 0, 0, nil
 	}
-	c.pool.Histogram().Reset()
+	c.pool.Reset()
 }
 
 // loopInline drives the only client on the benchmark's goroutine.

@@ -19,7 +19,9 @@ func Dir(b *testing.B) string {
 	Begin(b)
 	root := settings().dir
 	if root == "" {
-		return b.TempDir()
+		dir := b.TempDir()
+		evidence.Load().noteDir(b, dir)
+		return dir
 	}
 	dir, err := os.MkdirTemp(root, "phantom-*") //nolint:usetesting // below the root that the user chose
 	if err != nil {
@@ -30,6 +32,7 @@ func Dir(b *testing.B) string {
 			b.Errorf("harness: data directory: %v", err)
 		}
 	})
+	evidence.Load().noteDir(b, dir)
 	return dir
 }
 

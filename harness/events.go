@@ -41,12 +41,19 @@ func Events(b *testing.B, s Spec, op func(i int) (Event, error)) {
 		}
 	}
 	var t tally
-	m := startMeter(&s)
+	if evidence.Load() != nil {
+		t.pool.Watch()
+	}
+	t.recorder = t.pool.Recorder()
+	m := startLoopMeter(b, &s, track{pool: &t.pool})
 	for i := 0; b.Loop(); i++ {
 		t.add(op(i))
 		progress()
+		m.watcher.breathe()
 	}
+	t.recorder.Flush()
 	m.stop()
+	t.latency = t.pool.Histogram()
 	if t.latency.Count() == 0 {
 		b.Fatalf("harness: all %d events failed: %v", t.errors, t.first)
 	}
@@ -59,7 +66,9 @@ func Events(b *testing.B, s Spec, op func(i int) (Event, error)) {
 
 // A tally adds up events.
 type tally struct {
-	latency        measure.Histogram
+	pool           measure.Pool
+	recorder       *measure.Recorder
+	latency        *measure.Histogram // of pool, after the last event
 	bytes, entries int64
 	took           time.Duration // of all events that succeeded
 	values         map[string]*mean
@@ -75,12 +84,13 @@ type mean struct {
 func (t *tally) add(e Event, err error) {
 	if err != nil {
 		t.errors++
+		t.recorder.Fail()
 		if t.first == nil {
 			t.first = err
 		}
 		return
 	}
-	t.latency.Record(e.Took)
+	t.recorder.Record(e.Took)
 	t.took += e.Took
 	t.bytes += e.Bytes
 	t.entries += e.Entries
@@ -98,7 +108,7 @@ func (t *tally) add(e Event, err error) {
 
 func (t *tally) report(b *testing.B) {
 	b.ReportMetric(t.latency.Mean(), "ns/op")
-	reportLatency(b, &t.latency)
+	reportLatency(b, t.latency)
 	seconds := max(t.took.Seconds(), 1e-9)
 	if t.bytes > 0 {
 		b.ReportMetric(float64(t.bytes)/1e6/seconds, "MB/s")

@@ -77,6 +77,8 @@ func knobs() []knob {
 		knob{"dir", "directory for the data of durable cases; default: the benchmark's temporary one", false, (*params).setDir},
 	)
 	return append(ks,
+		knob{"metrics", "address, such as 127.0.0.1:9464, that serves live metrics while benchmarks run", false, (*params).setMetrics},
+		knob{"profile", "profiles of each benchmark's measured part, of " + wantProfiles() + "; needs -artifacts", false, (*params).setProfile},
 		boolKnob("disk-unsafe", "let durable cases run on any file system; their names then say disk=unsafe", func(p *params) *bool { return &p.diskUnsafe }),
 		boolKnob("strict", "fail when a benchmark had to be skipped", func(p *params) *bool { return &p.strict }),
 		boolKnob("list", "name the cases that would run, and measure none", func(p *params) *bool { return &p.list }),
@@ -204,4 +206,14 @@ func (p *params) setWatchdog(s string) error {
 	}
 	p.watchdog = d
 	return nil
+}
+
+func (p *params) setMetrics(s string) (err error) {
+	p.metrics, err = liveAddress(s)
+	return err
+}
+
+func (p *params) setProfile(s string) (err error) {
+	p.profiles, err = parseProfiles(s)
+	return err
 }

@@ -26,8 +26,9 @@ import (
 // leaked goroutines afterwards. Nothing is ignored in that search unless an
 // option says so.
 //
-// The process ends with status 0; 1 when a test failed, a goroutine leaked, or
-// a benchmark was skipped under PHANTOM_STRICT; 2 for bad parameters or
+// The process ends with status 0; 1 when a test failed, a goroutine leaked, a
+// benchmark was skipped under PHANTOM_STRICT, or artifacts could not be written;
+// 2 for bad parameters or
 // positional arguments; 3 when the watchdog bit.
 func Main(m *testing.M, ignore ...goleak.Option) {
 	os.Exit(run(m, ignore))
@@ -63,6 +64,9 @@ func run(m *testing.M, ignore []goleak.Option) int {
 		fmt.Fprintln(os.Stderr, "#", err)
 	}
 	guard.Store(nil)
+	if broken := evidence.Swap(nil).close(); broken && code == 0 {
+		code = 1
+	}
 	if code == 0 {
 		if err := goleak.Find(ignore...); err != nil {
 			fmt.Fprintf(os.Stderr, "# harness: goroutines outlived the tests: %v\n", err)
@@ -85,6 +89,7 @@ var skips atomic.Int64
 func skip(b *testing.B, why string) {
 	skips.Add(1)
 	fmt.Fprintf(os.Stderr, "# skipped %s: %s\n", b.Name(), why)
+	missing(b, why)
 	b.SkipNow()
 }
 
@@ -104,6 +109,11 @@ func prepareBenchmarks(p *params, names []string) ([]part, error) {
 	if err := refuseProfiles(list); err != nil {
 		return nil, err
 	}
+	l, err := newLedger(p)
+	if err != nil {
+		return nil, err
+	}
+	evidence.Store(l)
 	// Parameters may differ between runs that are to be compared, so they are a
 	// remark and no configuration of the format.
 	fmt.Fprintf(os.Stderr, "# phantom: %v\n", p)

@@ -1,9 +1,6 @@
 package harness
 
-import (
-	"testing"
-	"time"
-)
+import "testing"
 
 // Micro measures an operation of less than 5 us by b.Loop alone. There is no
 // clock reading per operation, which would cost more than the operation, and
@@ -15,15 +12,13 @@ func Micro(b *testing.B, op func() error) {
 	// Package testing counts allocations by itself here: nothing is in flight
 	// when the loop ends.
 	b.ReportAllocs()
-	from := read(&Spec{})
-	start := time.Now()
+	m := startMeter(b, &Spec{Seed: Seed()})
 	for b.Loop() {
 		if err := op(); err != nil {
 			b.Fatalf("harness: operation: %v", err)
 		}
 	}
-	elapsed := time.Since(start)
-	to := read(&Spec{})
-	b.ReportMetric(float64(b.N)/max(elapsed.Seconds(), 1e-9), "ops/s")
-	reportCosts(b, b.N, from, to)
+	m.stop()
+	b.ReportMetric(float64(b.N)/max(m.elapsed.Seconds(), 1e-9), "ops/s")
+	reportCosts(b, b.N, m.from, m.to)
 }

@@ -21,6 +21,8 @@ type params struct {
 	list       bool
 	seed       uint64
 	watchdog   time.Duration // 0 disables it
+	metrics    string        // address of live metrics; "" disables them
+	profiles   []string      // of each benchmark
 	numbers    map[string]int
 	words      map[string]string
 	span       time.Duration   // of a case that draws a series
@@ -185,7 +187,7 @@ func (p *params) table() []Setting {
 		"mode": string(p.mode), "matrix": "quick", "seed": strconv.FormatUint(p.seed, 10),
 		"duration": p.duration().String(), "watchdog": p.watchdog.String(), "dir": p.dir,
 		"disk-unsafe": strconv.FormatBool(p.diskUnsafe), "strict": strconv.FormatBool(p.strict),
-		"list": strconv.FormatBool(p.list),
+		"list": strconv.FormatBool(p.list), "metrics": none(p.metrics), "profile": none(strings.Join(p.profiles, ",")),
 	}
 	if p.full {
 		values["matrix"] = "full"
@@ -211,6 +213,14 @@ func (p *params) table() []Setting {
 		table = append(table, Setting{Name: k.name, Value: v, Given: p.given[k.name]})
 	}
 	return table
+}
+
+// none spells out an empty setting.
+func none(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
 }
 
 // String is the line that stands with the results: every parameter, those that

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 	"time"
 
@@ -44,7 +43,8 @@ type Spec struct {
 	// negative one selects none. Default: 5 % of the work, and at least one
 	// operation of each client.
 	Warmup int
-	// Counters reads the system's totals. Default: no such units on the line.
+	// Counters reads the system's totals. It is called while operations run,
+	// by several goroutines. Default: no such units on the line.
 	Counters func() Counters
 	// Loads reads how many operations each node has done so far, for load-cv.
 	// Default: no such unit on the line.
@@ -108,7 +108,7 @@ func Run(b *testing.B, s Spec, op Op) Result {
 	}
 	crew.reset()
 
-	m := startMeter(&s)
+	m := startMeter(b, &s, track{pool: &crew.pool})
 	if len(crew.members) == 1 {
 		crew.loopInline(b)
 	} else {
@@ -126,30 +126,6 @@ func Run(b *testing.B, s Spec, op Op) Result {
 	r := Result{Ops: b.N, Errors: crew.errors(), Elapsed: m.elapsed, Latency: crew.pool.Histogram()}
 	r.report(b, m)
 	return r
-}
-
-// A meter holds the state of everything counted at the start and the end of
-// the measured part.
-type meter struct {
-	spec     *Spec
-	from, to reading
-	heap     [2]runtime.MemStats // package testing stops counting before the drain
-	start    time.Time
-	elapsed  time.Duration
-}
-
-func startMeter(s *Spec) *meter {
-	m := &meter{spec: s}
-	runtime.ReadMemStats(&m.heap[0])
-	m.from = read(s)
-	m.start = time.Now()
-	return m
-}
-
-func (m *meter) stop() {
-	m.elapsed = time.Since(m.start)
-	m.to = read(m.spec)
-	runtime.ReadMemStats(&m.heap[1])
 }
 
 func (r Result) report(b *testing.B, m *meter) {

@@ -50,7 +50,7 @@ func TestMetersOfThisProcess(t *testing.T) {
 		require.True(t, ok, name)
 		return b - a
 	}
-	require.GreaterOrEqual(t, grew("alloc-bytes"), float64(1000<<10))
+	require.GreaterOrEqual(t, grew("allocated"), float64(1000<<10))
 	goroutines, _ := m.Value(to, "goroutines")
 	require.GreaterOrEqual(t, goroutines, 50.0)
 	require.GreaterOrEqual(t, grew("gc-cycles"), 1.0)

@@ -106,10 +106,10 @@ func parseStatus(text []byte, into []float64) {
 
 func ioMeters() []Meter {
 	return []Meter{
-		{Name: "os-read-bytes", Unit: "B", Kind: Counter},  // from devices
-		{Name: "os-write-bytes", Unit: "B", Kind: Counter}, // towards devices
-		{Name: "os-reads", Unit: "1", Kind: Counter},       // system calls, cached ones too
-		{Name: "os-writes", Unit: "1", Kind: Counter},
+		{Name: "os-read", Unit: "B", Kind: Counter},       // from devices
+		{Name: "os-write", Unit: "B", Kind: Counter},      // towards devices
+		{Name: "os-read-calls", Unit: "1", Kind: Counter}, // system calls, cached ones too
+		{Name: "os-write-calls", Unit: "1", Kind: Counter},
 	}
 }
 

@@ -57,7 +57,7 @@ func readTree(t *testing.T, root string) map[string]float64 {
 func TestMetersOfLinux(t *testing.T) {
 	require.Equal(t, map[string]float64{
 		"rss": 512 << 10, "rss-peak": 1024 << 10, "threads": 7,
-		"os-reads": 3, "os-writes": 4, "os-read-bytes": 4096, "os-write-bytes": 8192,
+		"os-read-calls": 3, "os-write-calls": 4, "os-read": 4096, "os-write": 8192,
 		"machine-cpu": (100 + 1 + 20 + 5 + 6) * 1e7, "machine-idle": 3004 * 1e7, "machine-steal": 70 * 1e7,
 		"psi-cpu-some": 2667453217e3, "psi-cpu-full": 0, "psi-io-some": 351879136e3,
 		"cgroup-psi-cpu-some": 11e3, "cgroup-psi-cpu-full": 12e3,
@@ -125,7 +125,7 @@ func TestFileThatBecomesUnreadable(t *testing.T) {
 	for _, at := range m.present {
 		s.Values = append(s.Values, m.all[at])
 	}
-	_, ok := m.Value(s, "os-writes")
+	_, ok := m.Value(s, "os-write-calls")
 	require.False(t, ok)
 	v, ok := m.Value(s, "rss")
 	require.True(t, ok)

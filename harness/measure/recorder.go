@@ -75,6 +75,17 @@ func (p *Pool) Quantiles(qs []float64) (count int64, sum float64, values []time.
 	return p.h.count, p.h.sum, values
 }
 
+// Failed returns how many operations failed since the last Reset. p must be
+// watched.
+func (p *Pool) Failed() (n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.recorders {
+		n += r.failed.Load() - r.forgotten
+	}
+	return n
+}
+
 // gather takes what the recorders hold back, and returns the failures since the
 // last time.
 func (p *Pool) gather() (failed int64) {
@@ -94,6 +105,7 @@ func (p *Pool) Reset() {
 	defer p.mu.Unlock()
 	for _, r := range p.recorders {
 		r.told = r.failed.Load()
+		r.forgotten = r.told
 	}
 	p.h.Reset()
 	if p.interval != nil {
@@ -123,7 +135,9 @@ type Recorder struct {
 	handed int32 // guarded by pool.mu
 
 	failed atomic.Int64
-	told   int64 // guarded by pool.mu: failures the pool has heard of
+	// Guarded by pool.mu: failures that the pool has handed on, and those among
+	// them that came before a Reset.
+	told, forgotten int64
 }
 
 // Record notes one latency. It reports whether it flushed, which takes a

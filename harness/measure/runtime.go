@@ -54,8 +54,8 @@ var runtimeMeters = []struct {
 	{Meter{"heap-objects", "B", Gauge, "/memory/classes/heap/objects:bytes"}, 1},
 	{Meter{"go-memory", "B", Gauge, "/memory/classes/total:bytes"}, 1},
 	{Meter{"goroutines", "1", Gauge, "/sched/goroutines:goroutines"}, 1},
-	{Meter{"alloc-bytes", "B", Counter, "/gc/heap/allocs:bytes"}, 1},
-	{Meter{"alloc-objects", "1", Counter, "/gc/heap/allocs:objects"}, 1},
+	{Meter{"allocated", "B", Counter, "/gc/heap/allocs:bytes"}, 1},
+	{Meter{"allocated-objects", "1", Counter, "/gc/heap/allocs:objects"}, 1},
 	{Meter{"gc-cycles", "1", Counter, "/gc/cycles/total:gc-cycles"}, 1},
 	// Estimated by the runtime, and moved on at the end of a cycle only.
 	{Meter{"gc-cpu", "ns", Counter, "/cpu/classes/gc/total:cpu-seconds"}, 1e9},
