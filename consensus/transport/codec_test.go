@@ -209,6 +209,35 @@ func TestCodecRefusesCounts(t *testing.T) {
 	}
 	_, _, err := decodeBody(nil, append([]byte{0xff, 0xff, 0xff, 0x7f}, make([]byte, 100)...))
 	require.ErrorContains(t, err, "messages")
+	// However long the body is that asks.
+	_, _, err = decodeBody(nil, append(appendBody(nil, one, shape{messages: 1, numbers: maxFrameIDs + 11}), make([]byte, 1<<20)...))
+	require.ErrorContains(t, err, "65547 numbers, at most 65546")
+}
+
+// What a frame may not hold together goes in frames of its own, and what it may
+// not hold at all is dropped alone.
+func TestFramesHoldWhatIsBelieved(t *testing.T) {
+	voters := func(n int) Message {
+		return Message{Group: 1, Raft: &pb.Message{Type: pb.MsgSnap.Enum(), Snapshot: &pb.Snapshot{
+			Metadata: &pb.SnapshotMetadata{ConfState: &pb.ConfState{Voters: make([]uint64, n)}},
+		}}}
+	}
+	entries := func(n int) Message {
+		list := make([]*pb.Entry, n)
+		for i := range list {
+			list[i] = &pb.Entry{}
+		}
+		return Message{Group: 1, Raft: &pb.Message{Type: pb.MsgApp.Enum(), Entries: list}}
+	}
+	s := newStreet()
+	a, _ := s.settle(t, 1, nil)
+	_, in := s.settle(t, 2, nil)
+	all := []Message{voters(40000), voters(40000), voters(maxFrameIDs), entries(maxFrameEntries), entries(5), numbered(1)[0]}
+	a.Send(2, Data, sequence(all, []Message{voters(maxFrameIDs + 100), entries(maxFrameEntries + 1)}))
+	soon(t, "all arrive", func() bool { return in.len() == len(all) })
+	require.NoError(t, equal(all, in.got))
+	require.Equal(t, uint64(2), a.Stats().Out[Data].Dropped)
+	require.Zero(t, a.Stats().Reconnects)
 }
 
 func TestCodecRefusesUnknownFlags(t *testing.T) {

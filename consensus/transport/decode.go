@@ -14,9 +14,11 @@ const (
 	// maxFrameMessages and maxFrameEntries bound what a frame makes the
 	// receiver allocate: a byte on the wire can stand for a hundred in memory.
 	// A full append of Raft (1 MiB of its own encoding) has at most 175,000
-	// entries.
+	// entries. maxFrameIDs bounds the replicas that the configurations in a
+	// frame name, each a byte on the wire at least and eight in memory.
 	maxFrameMessages = 1 << 16
 	maxFrameEntries  = 1 << 18
+	maxFrameIDs      = 1 << 16
 	// minMessageBytes is the shortest encoding of a message.
 	minMessageBytes = 5
 )
@@ -83,7 +85,7 @@ func decodeBody(dst []Message, body []byte) (m []Message, refs int, err error) {
 	count := d.bounded("messages", min(maxFrameMessages, uint64(len(body)/minMessageBytes)))
 	rafts := d.bounded("Raft messages", uint64(count))
 	entries := d.bounded("entries", min(maxFrameEntries, uint64(len(body))))
-	numbers := d.bounded("numbers", uint64(8*rafts+2*entries+len(body)))
+	numbers := d.bounded("numbers", uint64(maxNumbers(rafts, entries)))
 	if d.err != nil {
 		return dst, 0, d.err
 	}
@@ -105,6 +107,15 @@ func decodeBody(dst []Message, body []byte) (m []Message, refs int, err error) {
 		d.fail("announced %d Raft messages, %d entries and %d numbers too many", len(d.rafts), len(d.entries), len(d.numbers))
 	}
 	return dst, d.refs, d.err
+}
+
+// maxNumbers bounds the numbers of a frame: a Raft message has up to ten with
+// those of a snapshot, an entry two.
+func maxNumbers(rafts, entries int) int { return 10*rafts + 2*entries + maxFrameIDs }
+
+// believable tells whether a receiver takes a frame of this shape.
+func (s shape) believable() bool {
+	return s.entries <= maxFrameEntries && s.numbers <= maxNumbers(s.messages, s.entries)
 }
 
 func (d *decoder) fail(format string, args ...any) {

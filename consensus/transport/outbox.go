@@ -112,7 +112,7 @@ func (o *outbox) put(c Class, m []Message) {
 
 // fits tells whether a message can be received in a frame of its own.
 func (o *outbox) fits(s shape) bool {
-	return frameBytes(1, s)-prefixBytes <= o.t.o.MaxFrameBytes && s.entries <= maxFrameEntries
+	return frameBytes(1, s)-prefixBytes <= o.t.o.MaxFrameBytes && s.believable()
 }
 
 // take swaps the box.
@@ -280,9 +280,13 @@ func (o *outbox) send(items []item) error {
 func frameful(items []item, limit int) (int, shape) {
 	sum := items[0].shape
 	n := 1
-	for n < len(items) && n < maxFrameMessages && items[n].class == items[0].class &&
-		sum.bytes+items[n].shape.bytes <= limit && sum.entries+items[n].shape.entries <= maxFrameEntries {
-		sum.add(items[n].shape)
+	for n < len(items) && n < maxFrameMessages && items[n].class == items[0].class {
+		next := sum
+		next.add(items[n].shape)
+		if next.bytes > limit || !next.believable() {
+			break
+		}
+		sum = next
 		n++
 	}
 	return n, sum
