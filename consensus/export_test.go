@@ -30,7 +30,7 @@ func Tell(g GroupID, from, to ReplicaID, kind string, values ...uint64) transpor
 
 // Frame makes a node's frame, see frame.
 func Frame(epoch, sent, ackEpoch, ackSent, ackGen uint64) transport.Message {
-	f := frame{epoch: epoch, sent: sent, ackEpoch: ackEpoch, ackSent: ackSent, ackGen: ackGen, length: math.MaxInt64}
+	f := frame{epoch: epoch, sent: sent, ackEpoch: ackEpoch, ackSent: ackSent, ackGen: ackGen, length: math.MaxInt64, names: true}
 	return transport.Message{Kind: kindFrame, Payload: f.encode()}
 }
 
@@ -132,3 +132,14 @@ func Bucket(g GroupID) int { return bucketOf(g) }
 
 // WakePace is how many groups wake at once for a node that is back.
 const WakePace = wakePace
+
+// MaxStrangers bounds the nodes that are heard though nobody here names them.
+const MaxStrangers = maxStrangers
+
+// Peers are the nodes that h exchanges frames with or remembers, in order.
+func (h *Host) Peers() (nodes []NodeID) {
+	for _, p := range h.peers.all() {
+		nodes = append(nodes, p.node)
+	}
+	return nodes
+}

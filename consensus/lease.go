@@ -189,7 +189,7 @@ func (r *replica) newGrant(old *grant) *grant {
 			id := ReplicaID(v)
 			e := granter{replica: id}
 			if id != r.id {
-				e.peer = r.host.peers.get(r.node(id))
+				e.peer = r.host.peers.find(r.node(id))
 				e.epoch, e.gen = old.binding(id)
 			}
 			g.halves[i] = append(g.halves[i], e)
@@ -218,7 +218,7 @@ func (r *replica) onFortify(m *hostMessage) {
 	if term != r.term || r.lead != m.fromReplica || r.role != raft.StateFollower {
 		return
 	}
-	p := r.host.peers.get(m.from)
+	p := r.host.peers.find(m.from)
 	epoch, gen, ok := p.promise(r.now())
 	if !ok {
 		return // the leader asks again

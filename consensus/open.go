@@ -48,13 +48,9 @@ func (r *replica) adopt(state State) error {
 
 // setConfig puts a configuration in force.
 func (r *replica) setConfig(c *config) {
+	r.host.peers.refer(c, r.conf)
 	r.conf = c
 	r.published.Store(c)
-	for _, m := range c.members {
-		if m.Node != r.host.opts.Node {
-			r.host.peers.get(m.Node)
-		}
-	}
 }
 
 // reconcile compares machine and log at open. A machine ahead of its log was

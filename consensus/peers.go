@@ -2,7 +2,6 @@ package consensus
 
 import (
 	"cmp"
-	"encoding/binary"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,15 +19,36 @@ import (
 // they neither vote nor campaign. A promise that ended is never taken up
 // again: the next one has a higher generation, and replicas must be bound
 // anew. So a vote cast between two promises is never forgotten.
+//
+// A table names the nodes of its replicas' configurations. It also answers those
+// that name this node, up to maxStrangers: a replica that joins hears of its
+// leader's node before it knows any configuration, and one that was removed is
+// bound until it learns of it. A node that neither names nor is named is
+// forgotten when the promise to it has ended.
 type peerTable struct {
-	h     *Host
+	h *Host
+	// gens is the last generation of all promises of this host: a node that was
+	// forgotten comes back to one that it never had.
+	gens atomic.Uint64
+	// nobody stands for nodes that are not in the table: it promises nothing
+	// and is promised nothing.
+	nobody *peer
+
 	mu    sync.RWMutex
-	peers map[NodeID]*peer // guarded by mu; nodes are never removed
+	peers map[NodeID]*peer // guarded by mu
+	loose int              // guarded by mu; of peers, those that nobody here names
 }
+
+// maxStrangers bounds the nodes that are heard though no configuration here
+// names them.
+const maxStrangers = 256
 
 // A peer is another node as this one sees it.
 type peer struct {
 	node NodeID
+	// refs counts the replicas here whose configurations name the node. It
+	// changes under the table's lock.
+	refs atomic.Int32
 	// support is what the other node promised to this one.
 	support atomic.Pointer[support]
 	refused atomic.Int64 // Mono of the last Unreachable
@@ -39,6 +59,7 @@ type peer struct {
 	until time.Duration // guarded by mu; end of the promise
 	sent  uint64        // guarded by mu; its clock in its latest frame
 	alive bool          // guarded by mu; the promise has not been seen to end
+	names bool          // guarded by mu; it named this node in its latest frame
 }
 
 // support is a promise of another node: while the node is in epoch and the
@@ -50,23 +71,86 @@ type support struct {
 }
 
 func newPeerTable(h *Host) *peerTable {
-	return &peerTable{h: h, peers: map[NodeID]*peer{}}
+	return &peerTable{h: h, nobody: &peer{}, peers: map[NodeID]*peer{}}
 }
 
-func (t *peerTable) get(node NodeID) *peer {
+// find returns a node, or nobody.
+func (t *peerTable) find(node NodeID) *peer {
 	t.mu.RLock()
-	p := t.peers[node]
-	t.mu.RUnlock()
-	if p != nil {
+	defer t.mu.RUnlock()
+	if p := t.peers[node]; p != nil {
+		return p
+	}
+	return t.nobody
+}
+
+// admit returns the node that a frame came from, or nil if it is a stranger and
+// there are too many of them.
+func (t *peerTable) admit(node NodeID) *peer {
+	if p := t.find(node); p != t.nobody {
 		return p
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p = t.peers[node]; p == nil {
+	if p := t.peers[node]; p != nil {
+		return p
+	}
+	if t.loose >= maxStrangers {
+		return nil
+	}
+	t.loose++
+	p := &peer{node: node}
+	t.peers[node] = p
+	return p
+}
+
+// refer counts the nodes of a configuration that a replica takes up, and
+// discounts those of the one it gives up. Either may be nil.
+func (t *peerTable) refer(up, down *config) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if up != nil {
+		for _, m := range up.members {
+			t.count(m.Node, 1)
+		}
+	}
+	if down != nil {
+		for _, m := range down.members {
+			t.count(m.Node, -1)
+		}
+	}
+}
+
+func (t *peerTable) count(node NodeID, by int32) {
+	if node == t.h.opts.Node {
+		return
+	}
+	p := t.peers[node]
+	if p == nil {
 		p = &peer{node: node}
 		t.peers[node] = p
+		t.loose++
 	}
-	return p
+	was := p.refs.Load()
+	p.refs.Store(was + by)
+	switch {
+	case was == 0:
+		t.loose--
+	case was+by == 0:
+		t.loose++
+	}
+}
+
+// forget removes a node that no replica here names, unless the promise to it
+// holds.
+func (t *peerTable) forget(p *peer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, _, ok := p.promise(t.h.opts.Clock.Mono()); ok || p.refs.Load() > 0 {
+		return
+	}
+	delete(t.peers, p.node)
+	t.loose--
 }
 
 // all returns the peers in the order of their nodes, so that a run that is
@@ -82,78 +166,6 @@ func (t *peerTable) all() []*peer {
 	return list
 }
 
-const frameVersion = 1
-
-// A frame is what nodes tell each other, see peerTable.
-type frame struct {
-	epoch, sent               uint64 // of the sender
-	ackEpoch, ackSent, ackGen uint64 // of the receiver, and the promise to it; 0: none
-	length                    uint64 // of the sender's promises, in nanoseconds
-}
-
-func (f *frame) encode() []byte {
-	b := append(make([]byte, 0, 48), frameVersion)
-	for _, v := range []uint64{f.epoch, f.sent, f.ackEpoch, f.ackSent, f.ackGen, f.length} {
-		b = binary.AppendUvarint(b, v)
-	}
-	return b
-}
-
-func decodeFrame(b []byte) (frame, bool) {
-	d := decoder{buf: b}
-	v := d.byte()
-	f := frame{epoch: d.uvarint(), sent: d.uvarint(), ackEpoch: d.uvarint(), ackSent: d.uvarint(), ackGen: d.uvarint(), length: d.uvarint()}
-	return f, v == frameVersion && d.done()
-}
-
-// frame takes a frame of another node. It runs on the wire's goroutine.
-func (t *peerTable) frame(from NodeID, payload []byte) {
-	f, ok := decodeFrame(payload)
-	if !ok || from == t.h.opts.Node {
-		t.h.stats.refused.Add(1)
-		return
-	}
-	p := t.get(from)
-	anew, restarted := p.take(&t.h.opts, f)
-	if restarted {
-		t.tellWorkers(inputLost, from)
-	}
-	if anew {
-		t.tellWorkers(inputReturned, from)
-	}
-}
-
-// take takes a frame. It says whether the promise to the node is a new one, and
-// whether the node has started again since its last frame: the replicas that it
-// led have lost their leader.
-func (p *peer) take(o *Options, f frame) (anew, restarted bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	// The clock is read under the lock: whoever saw the promise ended did so
-	// before, and then it has ended for this frame too.
-	now := o.Clock.Mono()
-	if f.epoch < p.epoch || f.epoch == p.epoch && f.sent <= p.sent && p.sent != 0 {
-		return false, false // late
-	}
-	restarted = p.epoch != 0 && f.epoch > p.epoch
-	if anew = f.epoch > p.epoch || now > p.until; anew {
-		// A restarted node has no lease, so what was promised to its earlier
-		// epoch ends; and a promise that ended is never renewed.
-		p.gen++
-	}
-	p.epoch, p.sent, p.until, p.alive = f.epoch, f.sent, now+o.LeaseDuration, true
-	if f.ackEpoch != o.Epoch || f.ackSent == 0 {
-		return anew, restarted
-	}
-	length := time.Duration(float64(min(uint64(o.LeaseDuration), f.length)) * (1 - o.MaxDrift))
-	s := &support{epoch: f.epoch, gen: f.ackGen, until: time.Duration(f.ackSent) + length}
-	if old := p.support.Load(); old == nil || old.epoch < s.epoch ||
-		old.epoch == s.epoch && (old.gen < s.gen || old.gen == s.gen && old.until < s.until) {
-		p.support.Store(s)
-	}
-	return anew, restarted
-}
-
 // promise returns the promise to p if it holds at now.
 func (p *peer) promise(now time.Duration) (epoch, gen uint64, ok bool) {
 	p.mu.Lock()
@@ -161,22 +173,34 @@ func (p *peer) promise(now time.Duration) (epoch, gen uint64, ok bool) {
 	return p.epoch, p.gen, p.epoch != 0 && now <= p.until
 }
 
-// tick sends the frames and notices promises that ended.
+// tick sends the frames, notices promises that ended and forgets nodes. A node
+// that nobody here names gets a frame only as an answer: two that had forgotten
+// why they talk would go on for ever.
 func (t *peerTable) tick(n int) {
 	o := &t.h.opts
 	now := o.Clock.Mono()
 	for _, p := range t.all() {
+		named := p.refs.Load() > 0
 		p.mu.Lock()
-		lost := p.alive && now > p.until
+		ended := p.epoch == 0 || now > p.until
+		lost := p.alive && ended
 		if lost {
 			p.alive = false
 		}
-		f := frame{epoch: o.Epoch, sent: uint64(now) + 1, ackEpoch: p.epoch, ackSent: p.sent, ackGen: p.gen, length: uint64(o.LeaseDuration)}
+		answer := p.names && !ended
+		f := frame{
+			epoch: o.Epoch, sent: uint64(now) + 1, ackEpoch: p.epoch, ackSent: p.sent, ackGen: p.gen,
+			length: uint64(o.LeaseDuration), names: named,
+		}
 		p.mu.Unlock()
 		if lost {
 			t.tellWorkers(inputLost, p.node)
 		}
-		if n%o.HeartbeatTicks == 0 && !t.h.watch.stalled.Load() {
+		if ended && !named {
+			t.forget(p)
+			continue
+		}
+		if n%o.HeartbeatTicks == 0 && (named || answer) && !t.h.watch.stalled.Load() {
 			m := [1]transport.Message{{Kind: kindFrame, Payload: f.encode()}}
 			t.h.net.Send(p.node, transport.Control, m[:])
 		}
@@ -194,7 +218,10 @@ func (t *peerTable) tellWorkers(what inputKind, node NodeID) {
 // groups: once per tick is enough.
 func (t *peerTable) noteUnreachable(node NodeID) bool {
 	now := int64(t.h.opts.Clock.Mono()) + 1
-	p := t.get(node)
+	p := t.find(node)
+	if p == t.nobody {
+		return false // no leader here sends there
+	}
 	last := p.refused.Load()
 	return (last == 0 || now-last > int64(t.h.opts.TickInterval)) && p.refused.CompareAndSwap(last, now)
 }

@@ -128,6 +128,7 @@ func newReplica(h *Host, g GroupID, lg *raftlog.Group, sm StateMachine, state St
 		return nil, err
 	}
 	if err := r.reconcile(state); err != nil {
+		h.peers.refer(nil, r.conf)
 		return nil, err
 	}
 	r.rn, err = raft.NewRawNode(&raft.Config{
@@ -150,6 +151,7 @@ func newReplica(h *Host, g GroupID, lg *raftlog.Group, sm StateMachine, state St
 		StepDownOnRemoval:         true,
 	})
 	if err != nil {
+		h.peers.refer(nil, r.conf)
 		return nil, fmt.Errorf("consensus: group %d: %w", g, err)
 	}
 	r.term = r.rn.BasicStatus().GetTerm()

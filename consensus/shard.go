@@ -71,6 +71,7 @@ func (s *hostShard) add(r *replica) {
 func (s *hostShard) remove(r *replica) {
 	delete(s.replicas, r.group)
 	r.gone = true
+	s.host.peers.refer(nil, r.conf)
 	s.host.replicas.CompareAndDelete(r.group, r)
 }
 

@@ -152,7 +152,7 @@ func (s *hostShard) wakeSome() {
 // link says whether the promise to a node holds at now, and whether its promise
 // to this node does.
 func (t *peerTable) link(node NodeID, now time.Duration) (here, there bool) {
-	p := t.get(node)
+	p := t.find(node)
 	_, _, here = p.promise(now)
 	s := p.support.Load()
 	return here, s != nil && now < s.until

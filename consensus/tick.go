@@ -112,7 +112,7 @@ func (r *replica) forgetLost(now time.Duration) {
 	if r.lead == 0 || r.role != raft.StateFollower || node == r.host.opts.Node || node == 0 {
 		return
 	}
-	if epoch, _, ok := r.host.peers.get(node).promise(now); epoch != 0 && !ok {
+	if epoch, _, ok := r.host.peers.find(node).promise(now); epoch != 0 && !ok {
 		_ = r.rn.ForgetLeader()
 	}
 }
@@ -122,7 +122,7 @@ func (r *replica) forgetLost(now time.Duration) {
 func (r *replica) candidate(lost NodeID) bool {
 	var left []ReplicaID
 	for _, m := range r.conf.members {
-		if r.conf.isVoter(m.Replica) && m.Node != lost && (m.Replica == r.id || r.host.peers.get(m.Node).isAlive()) {
+		if r.conf.isVoter(m.Replica) && m.Node != lost && (m.Replica == r.id || r.host.peers.find(m.Node).isAlive()) {
 			left = append(left, m.Replica)
 		}
 	}
