@@ -77,6 +77,8 @@ func BenchmarkChild(b *testing.B) {
 		})
 	case "lone":
 		Run(b, Spec{}, func(*Client) error { return nil })
+	case "long":
+		b.Run(Name("long", 1), func(b *testing.B) { Micro(b, func() error { return nil }) })
 	case "list":
 		b.Run(Name("list", 1), func(b *testing.B) {
 			Begin(b)
@@ -175,6 +177,13 @@ func TestHangingBenchmarkIsKilled(t *testing.T) {
 	require.Equal(t, 3, status)
 	require.Contains(t, stderr, "no progress for 1s")
 	require.Contains(t, stderr, "BenchmarkChild", "the goroutines are printed")
+}
+
+// A loop that is longer than the watchdog's limit and silent is no hang. (The
+// limit cannot be shorter than a second.)
+func TestLongLoopIsNoHang(t *testing.T) {
+	_, stderr, status := child(t, "long", []string{"PHANTOM_WATCHDOG=1s"}, append(benchArgs, "-test.benchtime=1200ms")...)
+	require.Zero(t, status, stderr)
 }
 
 func TestModeGivesTheLength(t *testing.T) {

@@ -29,13 +29,16 @@ type watchdog struct {
 }
 
 // touch notes progress of b, and watches it until it ends from the first touch
-// on. It is safe to call from any goroutine of the benchmark.
+// on. It is safe to call from any goroutine of the benchmark. Until the next
+// sign of life it allows for the length of the case as well: a plain loop, such
+// as that of Micro, gives none before its end, which may be an hour away.
 func touch(b *testing.B) {
 	w := guard.Load()
 	if w == nil {
 		return
 	}
-	w.arm()
+	_, length := benchtime()
+	w.arm(2 * length)
 	b.Cleanup(w.disarm)
 }
 
@@ -50,15 +53,17 @@ func progress() {
 	}
 }
 
-func (w *watchdog) arm() {
+// arm begins the watch over one benchmark, which may be silent for its limit
+// and extra at first.
+func (w *watchdog) arm(extra time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed++
 	if w.timer == nil {
-		w.timer = time.AfterFunc(w.limit, w.fire)
+		w.timer = time.AfterFunc(w.limit+extra, w.fire)
 		return
 	}
-	w.timer.Reset(w.limit)
+	w.timer.Reset(w.limit + extra)
 }
 
 // disarm ends the watch over one benchmark. The others get a fresh limit: a
