@@ -5,13 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -140,11 +138,13 @@ func TestTCPDropsHostilePeers(t *testing.T) {
 	}
 }
 
-// false friends answer a hello and then do what the test says.
-func friend(t *testing.T, f func(c net.Conn, h hello)) string {
+// A friend reads a hello and then does what the test says, until it returns or,
+// if it likes, until the test is over. It may be a false one.
+func friend(t *testing.T, f func(c net.Conn, h hello, over <-chan struct{})) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	var group sync.WaitGroup
+	over := make(chan struct{})
 	group.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -154,16 +154,39 @@ func friend(t *testing.T, f func(c net.Conn, h hello)) string {
 			group.Go(func() {
 				defer c.Close()
 				if h, err := readHello(c); err == nil {
-					f(c, h)
+					f(c, h, over)
 				}
 			})
 		}
 	})
 	t.Cleanup(func() {
 		l.Close()
+		close(over)
 		group.Wait()
 	})
 	return l.Addr().String()
+}
+
+// welcomes settles a friend that welcomes everybody first.
+func (s *street) welcomes(t *testing.T, id NodeID, f func(c net.Conn, h hello, over <-chan struct{})) {
+	s.move(id, friend(t, func(c net.Conn, h hello, over <-chan struct{}) {
+		c.Write(appendWelcome(nil, welcome, h.cluster, h.to))
+		f(c, h, over)
+	}))
+}
+
+// silence neither reads nor answers.
+func silence(_ net.Conn, _ hello, over <-chan struct{}) { <-over }
+
+// knock connects to a node by hand and says hello.
+func knock(t *testing.T, b *TCP, h hello) (net.Conn, error) {
+	c, err := net.Dial("tcp", b.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	if _, err := c.Write(h.append(nil)); err != nil {
+		return c, err
+	}
+	return c, readWelcome(c, h)
 }
 
 func TestTCPRefusesFalseFriends(t *testing.T) {
@@ -183,12 +206,10 @@ func TestTCPRefusesFalseFriends(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			done := make(chan struct{})
-			addr := friend(t, func(conn net.Conn, h hello) {
+			addr := friend(t, func(conn net.Conn, h hello, over <-chan struct{}) {
 				conn.Write(c.answer(h))
-				<-done
+				<-over
 			})
-			t.Cleanup(func() { close(done) })
 			var log journal
 			s := newStreet()
 			s.move(9, addr)
@@ -207,79 +228,6 @@ func TestTCPRefusesFalseFriends(t *testing.T) {
 	}
 }
 
-// A peer that does not read costs at most its outbox, and is given up after
-// WriteTimeout; the others go on.
-func TestTCPSlowReader(t *testing.T) {
-	done := make(chan struct{})
-	addr := friend(t, func(c net.Conn, h hello) {
-		c.Write(appendWelcome(nil, welcome, h.cluster, h.to))
-		<-done
-	})
-	t.Cleanup(func() { close(done) })
-	const outbox = 1 << 20
-	s := newStreet()
-	s.move(9, addr)
-	a, lost := s.settle(t, 1, func(o *TCPOptions) { o.OutboxBytes, o.WriteTimeout = outbox, 300*time.Millisecond })
-	_, in := s.settle(t, 2, nil)
-	m := appends(4, 32<<10)
-	box := a.peer(9).lanes[1]
-	soon(t, "messages are dropped and told", func() bool {
-		a.Send(9, Data, m)
-		box.mu.Lock()
-		defer box.mu.Unlock()
-		require.LessOrEqual(t, box.bytes, int64(outbox))
-		return a.Stats().Out[Data].Dropped > 1000 && lost.unreached() > 0
-	})
-	a.Send(2, Data, numbered(1))
-	soon(t, "others go on", func() bool { return in.len() == 1 })
-	soon(t, "given up and tried again", func() bool {
-		a.Send(9, Data, m)
-		return a.Stats().Reconnects > 0
-	})
-}
-
-// A caller whose peer does not read or answer still hears of its context.
-func TestTCPCallOfSilentPeer(t *testing.T) {
-	done := make(chan struct{})
-	addr := friend(t, func(c net.Conn, h hello) {
-		c.Write(appendWelcome(nil, welcome, h.cluster, h.to))
-		<-done
-	})
-	t.Cleanup(func() { close(done) })
-	s := newStreet()
-	s.move(9, addr)
-	a := s.open(t, 1, func(o *TCPOptions) { o.WriteTimeout, o.OutboxBytes = time.Hour, 8<<20 })
-	busy := 0
-	for range 40 {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-		_, err := a.Call(ctx, 9, "x", make([]byte, 1<<20))
-		cancel()
-		if errors.Is(err, ErrBusy) {
-			busy++
-		} else {
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-		}
-	}
-	require.Positive(t, busy, "what waits is bounded")
-}
-
-// A call without a deadline ends when its peer makes no room for WriteTimeout.
-func TestTCPCallGivesUpWriting(t *testing.T) {
-	done := make(chan struct{})
-	addr := friend(t, func(c net.Conn, h hello) {
-		c.Write(appendWelcome(nil, welcome, h.cluster, h.to))
-		<-done
-	})
-	t.Cleanup(func() { close(done) })
-	s := newStreet()
-	s.move(9, addr)
-	a := s.open(t, 1, func(o *TCPOptions) { o.WriteTimeout = 100 * time.Millisecond })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	_, err := a.Call(ctx, 9, "x", make([]byte, 32<<20))
-	require.ErrorIs(t, err, ErrBroken)
-}
-
 func TestTCPSilentPeerSpeaksNonsense(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer []byte
@@ -291,14 +239,12 @@ func TestTCPSilentPeerSpeaksNonsense(t *testing.T) {
 		"unasked": {sealed(Calls, frameAnswer, 55, 0), "answer to request 55, which is not open"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr := friend(t, func(conn net.Conn, h hello) {
-				conn.Write(appendWelcome(nil, welcome, h.cluster, h.to))
+			s := newStreet()
+			s.welcomes(t, 9, func(conn net.Conn, _ hello, _ <-chan struct{}) {
 				newFrameReader(conn, 1<<20).next()
 				conn.Write(c.answer)
 				io.Copy(io.Discard, conn)
 			})
-			s := newStreet()
-			s.move(9, addr)
 			_, err := s.open(t, 1, nil).Call(t.Context(), 9, "x", nil)
 			require.ErrorIs(t, err, ErrBroken)
 			require.ErrorContains(t, err, c.found)
@@ -312,13 +258,11 @@ func TestTCPStreamWithoutEndIsBroken(t *testing.T) {
 		"end missing": nil, "half a chunk": sealed(Bulk, frameChunk, 1, 2, 3)[:10], "nonsense": sealed(Bulk, frameAnswer, 1),
 		"long chunk": sealed(Bulk, frameChunk, make([]byte, tcpChunkBytes+1)...),
 	} {
-		addr := friend(t, func(conn net.Conn, h hello) {
-			conn.Write(appendWelcome(nil, welcome, h.cluster, h.to))
+		s := newStreet()
+		s.welcomes(t, 9, func(conn net.Conn, _ hello, _ <-chan struct{}) {
 			newFrameReader(conn, 1<<20).next()
 			conn.Write(join(sealed(Bulk, frameOpen, statusDone), sealed(Bulk, frameChunk, 'a', 'b'), last))
 		})
-		s := newStreet()
-		s.move(9, addr)
 		st, err := s.open(t, 1, nil).Stream(t.Context(), 9, "x")
 		require.NoError(t, err)
 		all, err := io.ReadAll(st)
@@ -346,10 +290,7 @@ func TestFrameLengthIsNotBelieved(t *testing.T) {
 func TestTCPKeepsWhatIsReferredTo(t *testing.T) {
 	s := newStreet()
 	b, in := s.settle(t, 2, nil)
-	c, err := net.Dial("tcp", b.Addr().String())
-	require.NoError(t, err)
-	defer c.Close()
-	_, err = c.Write(hello{protocolVersion, forData, 0, 1, 2}.append(nil))
+	c, err := knock(t, b, hello{protocolVersion, forData, 0, 1, 2})
 	require.NoError(t, err)
 	var all []Message
 	for i := range 20 {
@@ -361,155 +302,6 @@ func TestTCPKeepsWhatIsReferredTo(t *testing.T) {
 	soon(t, "all arrive", func() bool { return in.len() == 20 })
 	require.NoError(t, equal(all, in.got))
 }
-
-func TestTCPMaxConns(t *testing.T) {
-	var log journal
-	s := newStreet()
-	b, _ := s.settle(t, 2, func(o *TCPOptions) { o.MaxConns, o.Logger = 3, log.logger() })
-	h := hello{protocolVersion, forData, 0, 1, 2}
-	var conns []net.Conn
-	for range 3 {
-		c, err := net.Dial("tcp", b.Addr().String())
-		require.NoError(t, err)
-		defer c.Close()
-		_, err = c.Write(h.append(nil))
-		require.NoError(t, err)
-		require.NoError(t, readWelcome(c, h))
-		conns = append(conns, c)
-	}
-	a, _ := s.settle(t, 1, nil)
-	_, err := a.Call(t.Context(), 2, "x", nil)
-	require.ErrorContains(t, err, "too many connections")
-	soon(t, "the reason is logged", func() bool { return strings.Contains(log.String(), "3 connections are open already") })
-	conns[0].Close()
-	soon(t, "there is room again", func() bool {
-		_, err = a.Call(t.Context(), 2, "x", nil)
-		return errors.Is(err, ErrNoService)
-	})
-}
-
-// Those who come when all places are taken are told so, but only so many at a
-// time: whoever says nothing must not cost more for that.
-func TestTCPConnsBeyondTheLimitAreUnheard(t *testing.T) {
-	s := newStreet()
-	b, _ := s.settle(t, 2, func(o *TCPOptions) { o.MaxConns, o.DialTimeout = 1, time.Hour })
-	dial := func() net.Conn {
-		c, err := net.Dial("tcp", b.Addr().String())
-		require.NoError(t, err)
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	counts := func() [2]int {
-		b.connMu.Lock()
-		defer b.connMu.Unlock()
-		return [2]int{b.accepted, b.refused}
-	}
-	silent := make([]net.Conn, 1+maxRefusals)
-	for i := range silent {
-		silent[i] = dial()
-	}
-	soon(t, "all places are taken", func() bool { return counts() == [2]int{1, maxRefusals} })
-	for range 3 {
-		c := dial()
-		require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
-		_, err := c.Read(make([]byte, 1))
-		require.Error(t, err)
-		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "closed unheard")
-	}
-	require.Equal(t, [2]int{1, maxRefusals}, counts())
-	h := hello{protocolVersion, forData, 0, 1, 2}
-	knock := func() error {
-		c := dial()
-		if _, err := c.Write(h.append(nil)); err != nil {
-			return err
-		}
-		return readWelcome(c, h)
-	}
-	silent[maxRefusals].Close()
-	soon(t, "one more is told", func() bool {
-		err := knock()
-		return err != nil && strings.Contains(err.Error(), "too many connections")
-	})
-	silent[0].Close()
-	soon(t, "one more is welcome", func() bool { return knock() == nil })
-}
-
-// A peer that reads requests and never answers, however often its callers give
-// up, does not make them remember more than MaxCalls.
-func TestTCPUnansweredCallsAreBounded(t *testing.T) {
-	addr := friend(t, func(c net.Conn, h hello) {
-		c.Write(appendWelcome(nil, welcome, h.cluster, h.to))
-		io.Copy(io.Discard, c)
-	})
-	s := newStreet()
-	s.move(9, addr)
-	a := s.open(t, 1, func(o *TCPOptions) { o.MaxCalls = 3 })
-	soon(t, "calls are refused", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-		defer cancel()
-		_, err := a.Call(ctx, 9, "x", nil)
-		if !errors.Is(err, ErrBusy) {
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-			return false
-		}
-		require.ErrorContains(t, err, "node 9 has 3 calls to answer, at most 3 may wait")
-		return true
-	})
-}
-
-func TestTCPMaxCalls(t *testing.T) {
-	s := newStreet()
-	a := s.open(t, 1, nil)
-	b := s.open(t, 2, func(o *TCPOptions) { o.MaxCalls, o.MaxCallBytes = 3, 1000 })
-	entered, leave := make(chan struct{}, 10), make(chan struct{})
-	b.Handle("wait", func(context.Context, NodeID, []byte) ([]byte, error) {
-		entered <- struct{}{}
-		<-leave
-		return nil, nil
-	})
-	results := make(chan error, 3)
-	call := func(n int) {
-		_, err := a.Call(t.Context(), 2, "wait", make([]byte, n))
-		results <- err
-	}
-	go call(5000) // alone it may be larger than the bound
-	<-entered
-	call(1)
-	require.ErrorIs(t, <-results, ErrBusy, "by bytes")
-	leave <- struct{}{}
-	require.NoError(t, <-results)
-	for range 3 {
-		go call(1)
-		<-entered
-	}
-	_, err := a.Call(t.Context(), 2, "wait", nil)
-	require.ErrorIs(t, err, ErrBusy, "by number")
-	close(leave)
-	for range 3 {
-		require.NoError(t, <-results)
-	}
-}
-
-func TestTCPSizesAreRefusedEarly(t *testing.T) {
-	s := newStreet()
-	small := func(o *TCPOptions) { o.MaxFrameBytes = 64 << 10 }
-	a, lost := s.settle(t, 1, small)
-	b, in := s.settle(t, 2, small)
-	b.Handle("big", func(context.Context, NodeID, []byte) ([]byte, error) { return make([]byte, 1<<20), nil })
-	_, err := a.Call(t.Context(), 2, "big", make([]byte, 64<<10))
-	require.ErrorContains(t, err, "request of 65536 bytes, at most")
-	_, err = a.Call(t.Context(), 2, "big", nil)
-	var remote *RemoteError
-	require.ErrorAs(t, err, &remote)
-	require.ErrorContains(t, err, "answer of 1048576 bytes, at most")
-	// A message that cannot be received is dropped alone.
-	a.Send(2, Data, sequence(numbered(1), appends(1, 64<<10), numbered(1)))
-	soon(t, "the others arrive", func() bool { return in.len() == 2 })
-	require.Equal(t, uint64(1), a.Stats().Out[Data].Dropped)
-	require.Equal(t, 1, lost.unreached())
-}
-
-func sequence(m ...[]Message) []Message { return slices.Concat(m...) }
 
 func TestTCPOptionsRefuseBadInput(t *testing.T) {
 	for name, o := range map[string]TCPOptions{

@@ -186,7 +186,7 @@ func TestTCPCallsBackOff(t *testing.T) {
 // dialled again before its time.
 func TestTCPBacksOff(t *testing.T) {
 	var dialled atomic.Int64
-	moody := friend(t, func(c net.Conn, h hello) { c.Write(appendWelcome(nil, welcome, h.cluster, h.to)) })
+	moody := friend(t, func(c net.Conn, h hello, _ <-chan struct{}) { c.Write(appendWelcome(nil, welcome, h.cluster, h.to)) })
 	for name, resolve := range map[string]func() (string, error){
 		"unknown": func() (string, error) { return "", errors.New("moved away") },
 		"moody":   func() (string, error) { return moody, nil },

@@ -57,18 +57,14 @@ func TestTCPWatchesItsConnections(t *testing.T) {
 // A peer with data under way that it does not take is given up although nobody
 // writes any more: no write has to hang for that. A stream waits.
 func TestTCPUnackedDataEndsAConnection(t *testing.T) {
-	done := make(chan struct{})
-	addr := friend(t, func(c net.Conn, h hello) {
-		c.Write(appendWelcome(nil, welcome, h.cluster, h.to))
+	s := newStreet()
+	s.welcomes(t, 9, func(c net.Conn, h hello, over <-chan struct{}) {
 		if h.purpose == forStream {
 			newFrameReader(c, 1<<20).next()
 			c.Write(sealed(Bulk, frameOpen, statusDone))
 		}
-		<-done
+		<-over
 	})
-	t.Cleanup(func() { close(done) })
-	s := newStreet()
-	s.move(9, addr)
 	a, lost := s.settle(t, 1, func(o *TCPOptions) { o.WriteTimeout = 400 * time.Millisecond })
 	st, err := a.Stream(t.Context(), 9, "x")
 	require.NoError(t, err)
