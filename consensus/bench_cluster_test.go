@@ -101,6 +101,20 @@ func (c *cluster) ready(ctx context.Context) error {
 	return err
 }
 
+// events measures what f does to a cluster whose group 1 has settled on a
+// leader, each time within limit.
+func (c *cluster) events(b *testing.B, spec harness.Spec, limit time.Duration, f func(context.Context, *consensus.Host) (harness.Event, error)) {
+	harness.Events(b, spec, func(int) (harness.Event, error) {
+		ctx, cancel := context.WithTimeout(b.Context(), limit)
+		defer cancel()
+		l, err := c.settle(ctx)
+		if err != nil {
+			return harness.Event{}, err
+		}
+		return f(ctx, l)
+	})
+}
+
 // settle waits until group 1 has a leader with a lease whom all replicas
 // follow, with everything applied, and returns it.
 func (c *cluster) settle(ctx context.Context) (*consensus.Host, error) {

@@ -35,19 +35,15 @@ func BenchmarkElection(b *testing.B) {
 				lan(o)
 				o.Events = log.note
 			}})
-			harness.Events(b, harness.Spec{}, func(int) (harness.Event, error) { return c.election(b, log, cause) })
+			c.events(b, harness.Spec{}, 30*time.Second, func(ctx context.Context, l *consensus.Host) (harness.Event, error) {
+				return c.election(ctx, l, log, cause)
+			})
 		})
 	}
 }
 
 // election takes the leader away once and puts everything back afterwards.
-func (c *cluster) election(b *testing.B, log *electionLog, cause string) (harness.Event, error) {
-	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
-	defer cancel()
-	l, err := c.settle(ctx)
-	if err != nil {
-		return harness.Event{}, err
-	}
+func (c *cluster) election(ctx context.Context, l *consensus.Host, log *electionLog, cause string) (harness.Event, error) {
 	data, rest := putOf("k", 128), c.others(l)
 	if _, err := l.Propose(ctx, 1, consensus.Command{Data: data}); err != nil {
 		return harness.Event{}, err

@@ -39,18 +39,14 @@ func BenchmarkConflict(b *testing.B) {
 				o.MaxBatchCommands = 1
 				w.options(o)
 			}})
-			harness.Events(b, harness.Spec{}, func(int) (harness.Event, error) { return c.conflict(b, w, entries) })
+			c.events(b, harness.Spec{}, 60*time.Second, func(ctx context.Context, old *consensus.Host) (harness.Event, error) {
+				return c.conflict(ctx, old, w, entries)
+			})
 		})
 	}
 }
 
-func (c *cluster) conflict(b *testing.B, w *watch, entries int) (harness.Event, error) {
-	ctx, cancel := context.WithTimeout(b.Context(), 60*time.Second)
-	defer cancel()
-	old, err := c.settle(ctx)
-	if err != nil {
-		return harness.Event{}, err
-	}
+func (c *cluster) conflict(ctx context.Context, old *consensus.Host, w *watch, entries int) (harness.Event, error) {
 	c.wire.Partition([]consensus.NodeID{old.Node()}, c.others(old))
 	lost, err := c.diverge(ctx, old, entries)
 	if err != nil {
@@ -142,8 +138,8 @@ func BenchmarkCatchUp(b *testing.B) {
 						}
 						w.options(o)
 					}})
-					harness.Events(b, harness.Spec{Counters: c.counters, Ready: c.ready}, func(int) (harness.Event, error) {
-						return c.catchUp(b, w, by, size)
+					c.events(b, harness.Spec{Counters: c.counters, Ready: c.ready}, 90*time.Second, func(ctx context.Context, l *consensus.Host) (harness.Event, error) {
+						return c.catchUp(ctx, l, w, by, size)
 					})
 				})
 			}
@@ -155,13 +151,7 @@ func BenchmarkCatchUp(b *testing.B) {
 // event have their own keys, and all events the same ones.
 const missedBytes = 16 << 10
 
-func (c *cluster) catchUp(b *testing.B, w *watch, by string, size int) (harness.Event, error) {
-	ctx, cancel := context.WithTimeout(b.Context(), 90*time.Second)
-	defer cancel()
-	l, err := c.settle(ctx)
-	if err != nil {
-		return harness.Event{}, err
-	}
+func (c *cluster) catchUp(ctx context.Context, l *consensus.Host, w *watch, by string, size int) (harness.Event, error) {
 	away := c.hosts[c.others(l)[0]-1]
 	missed, err := away.Status(1)
 	if err != nil {
