@@ -11,7 +11,8 @@
 // Propose appends a command to the batch that waits for the group, on the
 // caller's goroutine, and wakes the group's worker. The worker turns the whole
 // batch into one entry as soon as the leader's previous batch is locally
-// stable, so that the disk's own latency sizes the batches and no timer does.
+// stable, or at once when it is full, so that the disk's own latency sizes the
+// batches and no timer does.
 // Appends to followers leave in the same pass as the write to the own log
 // (Raft thesis, section 10.2.1). When a quorum has answered, the entry is
 // applied and the batch's clients are woken by closing one channel.

@@ -82,6 +82,7 @@ func (r *replica) enqueue(kind byte, c *Command) (*batch, int, error) {
 		b = newBatch(r.spare)
 		r.spare = nil
 		r.queue = append(r.queue, b)
+		r.queued = r.queued && len(r.queue) == 1 // the worker may take a full batch
 	}
 	pos := b.add(kind, c)
 	b.bytes += size
@@ -136,7 +137,9 @@ func (r *replica) finish(b *batch, err error) {
 // pack hands waiting commands to Raft: one batch, one entry, and only while
 // no batch of this replica waits to be locally stable. The log's own latency
 // thus sets the size of the batches, and a slow network is filled with as many
-// as the log can take in a round trip. See hold for the one time when it waits.
+// as the log can take in a round trip. Full batches do not wait: they would not
+// grow, and a disk writes several at once in little more time than one. See hold
+// for the one time when pack waits.
 func (r *replica) pack() {
 	if r.role != raft.StateLeader {
 		r.refuseQueue()
@@ -146,7 +149,7 @@ func (r *replica) pack() {
 		r.hold()
 		return
 	}
-	for r.unstable == 0 && len(r.own) == 0 {
+	for r.mayPack() {
 		b := r.dequeue()
 		if b == nil {
 			return
@@ -162,6 +165,21 @@ func (r *replica) pack() {
 		r.reuse(b) // Raft has made a copy
 		r.ready()
 	}
+}
+
+// maxUnstable bounds the own batches that are not yet locally stable when all
+// but the last are full: with batches of 256 KiB, to what the log puts in a frame.
+const maxUnstable = 4
+
+// mayPack tells whether the batch that has waited longest may go to Raft.
+func (r *replica) mayPack() bool {
+	n := r.unstable + len(r.own)
+	if n == 0 || n >= maxUnstable {
+		return n == 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue) > 1 // it is full, or none would stand behind it
 }
 
 // hold puts the waiting commands off to the next pass, because this one has

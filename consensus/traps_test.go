@@ -264,6 +264,40 @@ func TestJointChangeSurvivesItsLeader(t *testing.T) {
 	})
 }
 
+// Full batches need not wait for the log: they would not grow. A few of them
+// share a write, and the rest waits as ever.
+func TestFullBatchesShareAWrite(t *testing.T) {
+	o := func(o *consensus.Options) { o.QuiesceTicks, o.MaxBatchCommands = -1, 2 }
+	const delay = time.Hour
+	stepwise(t, manualOptions{nodes: 1, host: o, delay: delay}, func(t *testing.T, m *manual) {
+		write := func() {
+			for range 6 {
+				time.Sleep(delay)
+				m.settle()
+			}
+		}
+		m.tick(2)
+		require.NoError(t, m.host(1).Campaign(1))
+		write()
+		m.tick(2)
+		before := m.status(1).Last
+		var calls []*asyncCall
+		for i, want := range []int{1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 4} { // the first travels alone
+			calls = append(calls, m.propose(1, fmt.Sprint("k", i), "v"))
+			m.settle()
+			own, unstable := m.host(1).Gate(1)
+			require.Equal(t, [2]int{0, want}, [2]int{own, unstable}, "after %d commands", i+1)
+		}
+		require.Equal(t, before+4, m.status(1).Last)
+		write()
+		for _, c := range calls {
+			require.True(t, c.ended, c.name)
+			require.NoError(t, c.err, c.name)
+		}
+		require.Equal(t, before+7, m.status(1).Last, "of 12 commands the first travelled alone")
+	})
+}
+
 // More appends under way make a fast network slower: one batch at a time waits
 // for the own log, and what comes meanwhile shares the next. A leader that
 // steps down in between is not held back by it later.
