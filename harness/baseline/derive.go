@@ -14,10 +14,10 @@ import (
 var counters = []string{"fsyncs/op", "msgs/op", "wire-B/op", "disk-B/op", "B/op", "allocs/op"}
 
 // A band allows half as much again as the samples deviated, and never less than
-// a hundredth: a run of the same code on another day must stay inside.
+// a fiftieth: a run of the same code on another day must stay inside.
 const (
 	allowFactor = 1.5
-	allowLeast  = 0.01
+	allowLeast  = 0.02
 	// allowMost is the widest band worth writing: beyond it the counter hangs
 	// on timing, and says little about the code.
 	allowMost = 0.10
