@@ -167,7 +167,8 @@ func (a *arena) openLog(n *arenaNode) (*raftlog.Disk, error) {
 	}
 	log, err := raftlog.OpenDisk(n.disk, "log", raftlog.Options{
 		MinSegmentBytes: 32 << 10, MaxSegmentBytes: 64 << 10,
-		Delay: func(int, bool) time.Duration { return time.Duration(n.slow.Load()) },
+		CacheBytes: 8 << 10, // so that followers are repaired and logs replayed from the disk
+		Delay:      func(int, bool) time.Duration { return time.Duration(n.slow.Load()) },
 	})
 	if err == nil && a.setup.shared {
 		a.shared = log

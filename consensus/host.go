@@ -27,6 +27,7 @@ type Host struct {
 	shards  []*hostShard // one per worker of the pool
 	snaps   *snapshotter
 	watch   *watchdog
+	warmth  warmth
 	configs configCache
 
 	replicas sync.Map     // GroupID -> *replica
@@ -64,6 +65,7 @@ func New(o Options) (*Host, error) {
 	h.peers = newPeerTable(h)
 	h.snaps = newSnapshotter(h)
 	h.watch = newWatchdog(h)
+	h.warmth.limit = windowBudget
 	if o.AsyncApply {
 		h.pool.applier.start()
 	}

@@ -37,7 +37,9 @@ type StateMachine interface {
 	// Flush makes the machine durable at least up to upTo, which is an
 	// applied index.
 	Flush(ctx context.Context, upTo uint64) error
-	// View freezes the present state. Later batches do not change it.
+	// View freezes the present state. Later batches do not change it. It is
+	// called on a worker, which serves other groups too: it must be quick and
+	// not wait for a disk. So must Durable.
 	View() (View, error)
 	// Stage reads what View.WriteTo wrote, on this or another node, beside
 	// the present state and without changing it. It verifies what it reads:

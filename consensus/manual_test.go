@@ -152,7 +152,7 @@ func (m *manual) start(id consensus.NodeID) {
 	n := m.node(id)
 	n.epoch++
 	var err error
-	lo := raftlog.Options{Inline: m.o.delay == 0, MaxSegmentBytes: 1 << 20}
+	lo := raftlog.Options{Inline: m.o.delay == 0, MaxSegmentBytes: 1 << 20, CacheBytes: 2 << 10}
 	if !lo.Inline {
 		lo.Delay = func(int, bool) time.Duration { return m.o.delay }
 	}

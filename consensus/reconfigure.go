@@ -423,7 +423,8 @@ func (r *replica) checkTransfer() {
 
 // Campaign makes this node's replica of g ask for votes now instead of after
 // an election timeout: it spreads the first leaders of new groups. It does
-// nothing where a leader is known or a promise forbids it. It returns an error
+// nothing where a leader is known or a promise forbids it, and a replica that
+// still reads back what it is to apply begins when it has. It returns an error
 // that wraps ErrRejected if there is no such replica.
 func (h *Host) Campaign(g GroupID) error {
 	r, err := h.replica(g)
@@ -434,7 +435,11 @@ func (h *Host) Campaign(g GroupID) error {
 		r.ready()
 		if !r.gone && r.lead == 0 && r.mayCampaign(r.now()) {
 			r.wake()
-			_ = r.rn.Campaign() // a learner's or one with an unapplied change is ignored
+			if r.replaying() {
+				r.campaignIn = 1 // with the first tick behind that
+			} else {
+				_ = r.rn.Campaign() // a learner's or one with an unapplied change is ignored
+			}
 		}
 		r.touch()
 	})

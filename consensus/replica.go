@@ -75,6 +75,7 @@ type replica struct {
 	view     View          // frozen for a snapshot, within one input
 	busy     int           // background users of the machine
 
+	warm       warm
 	read       readState
 	fort       fort
 	change     *changeWait
@@ -154,7 +155,9 @@ func newReplica(h *Host, g GroupID, lg *raftlog.Group, sm StateMachine, state St
 		h.peers.refer(nil, r.conf)
 		return nil, fmt.Errorf("consensus: group %d: %w", g, err)
 	}
-	r.term = r.rn.BasicStatus().GetTerm()
+	st := r.rn.BasicStatus()
+	r.term = st.GetTerm()
+	r.committed.Store(st.GetCommit())
 	return r, nil
 }
 
@@ -182,7 +185,12 @@ func (r *replica) drain() {
 
 func (r *replica) ready() {
 	for !r.gone && r.rn.HasReady() {
+		r.warm.draining = true
 		rd := r.rn.Ready()
+		r.warm.draining = false
+		if rd.HardState == nil && rd.SoftState == nil && len(rd.ReadStates)+len(rd.Messages) == 0 {
+			return // what there is to apply is not in memory yet
+		}
 		if rd.HardState != nil {
 			r.term = rd.GetTerm()
 			r.committed.Store(rd.HardState.GetCommit())
@@ -240,6 +248,7 @@ func (r *replica) roleChanged(s *raft.SoftState) {
 // stepDown drops what only a leader has. Batches under way keep waiting: what
 // is applied at their index tells how they ended.
 func (r *replica) stepDown() {
+	r.cool()
 	r.grant.Store(nil)
 	r.leading.Store(false)
 	r.leadReady, r.unstable = false, 0
@@ -378,6 +387,9 @@ func (r *replica) step(in *input) {
 	case pb.MsgApp, pb.MsgHeartbeat:
 		r.silent = 0
 	case pb.MsgTimeoutNow:
+		if r.replaying() {
+			return // it could not serve before it has; the transfer fails
+		}
 		if m.GetTerm() == r.fort.term && from == r.fort.leader {
 			r.unbind() // the leader gave up its lease before it sent this
 		}

@@ -72,6 +72,7 @@ func (s *hostShard) remove(r *replica) {
 	delete(s.replicas, r.group)
 	r.gone = true
 	s.host.peers.refer(nil, r.conf)
+	r.cool()
 	s.host.replicas.CompareAndDelete(r.group, r)
 }
 

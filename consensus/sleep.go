@@ -92,6 +92,7 @@ func (r *replica) bindings() bool {
 }
 
 func (r *replica) sleep() {
+	r.cool()
 	r.awake = false
 	r.asleep.Store(true)
 	r.idleTicks = 0

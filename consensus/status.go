@@ -11,7 +11,7 @@ import (
 // hostStats counts what a host does.
 type hostStats struct {
 	applied, elections, dropped, refused, overloads, truncations atomic.Uint64
-	stalls                                                       atomic.Uint64
+	coldReads, readAheads, stalls                                atomic.Uint64
 	snapshotsSent, snapshotsReceived, snapshotBytes, ticks       atomic.Uint64
 	fatal                                                        atomic.Pointer[error]
 }
@@ -28,6 +28,9 @@ type Stats struct {
 	SnapshotsReceived uint64
 	SnapshotBytes     uint64 // sent
 	PendingBytes      int64  // commands waiting or under way now
+	ReadAheads        uint64 // reads of the log in the background
+	ColdReads         uint64 // reads of the log for which a worker waited
+	WarmBytes         int64  // what the reads of the log hold in memory, or are to bring there
 	Stalls            uint64 // times the node stood still, see Options.StallTimeout
 	Stalled           bool   // it does now
 }
@@ -40,6 +43,7 @@ func (h *Host) Stats() Stats {
 		Refused: s.refused.Load(), Overloads: s.overloads.Load(), Truncations: s.truncations.Load(),
 		SnapshotsSent: s.snapshotsSent.Load(), SnapshotsReceived: s.snapshotsReceived.Load(),
 		SnapshotBytes: s.snapshotBytes.Load(), PendingBytes: h.bytes.Load(),
+		ReadAheads: s.readAheads.Load(), ColdReads: s.coldReads.Load(), WarmBytes: h.warmth.bytes(),
 		Stalls: s.stalls.Load(), Stalled: h.watch.stalled.Load(),
 	}
 }

@@ -2,6 +2,7 @@ package consensus_test
 
 import (
 	"strings"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -11,6 +12,7 @@ import (
 type stuckDisk struct {
 	vfs.FS
 	sync, read gateway
+	broken     atomic.Bool // reads fail
 }
 
 func (d *stuckDisk) wrap(f vfs.File, err error, name string) (vfs.File, error) {
@@ -43,5 +45,8 @@ func (f *stuckFile) SyncData() error {
 
 func (f *stuckFile) ReadAt(b []byte, at int64) (int, error) {
 	f.disk.read.pass()
+	if f.disk.broken.Load() {
+		return 0, errMachine
+	}
 	return f.File.ReadAt(b, at)
 }

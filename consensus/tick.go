@@ -16,6 +16,7 @@ func (r *replica) tick(now time.Duration) {
 		return
 	}
 	r.tickRead()
+	r.tickWarm()
 	if r.role == raft.StateLeader {
 		r.fortify()
 		r.rn.Tick()
@@ -27,7 +28,7 @@ func (r *replica) tick(now time.Duration) {
 	}
 	r.silent++
 	r.seekRemoval()
-	if !r.mayCampaign(now) {
+	if !r.mayCampaign(now) || r.replaying() {
 		// Raft's clock stands still: an election timeout must not end in a
 		// campaign that a promise forbids.
 		if r.silent > 3*r.host.opts.HeartbeatTicks {

@@ -120,27 +120,9 @@ type coldEntry struct {
 func (g *Group) lookUp(lo, hi, maxSize uint64) (list []*pb.Entry, cold []coldEntry, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case lo <= g.base:
-		return nil, nil, raft.ErrCompacted
-	case hi > g.ring.end():
-		return nil, nil, raft.ErrUnavailable
-	case lo >= hi:
-		return nil, nil, nil
-	}
-	overhead := recordHeaderBytes + 1 + uvarintLen(g.log.owner) + uvarintLen(uint64(g.id))
-	var size uint64
-	n := uint64(0)
-	for i := lo; i < hi; i++ {
-		// The record holds the same fields as raft's encoding, which has a
-		// tag before each and a length before the data.
-		e := g.ring.at(i)
-		data := e.sum - g.sumBefore(i) - uint64(overhead)
-		size += data + 4 + uint64(uvarintLen(data))
-		if n > 0 && size > maxSize {
-			break
-		}
-		n++
+	n, err := g.fit(lo, hi, maxSize, nil)
+	if n == 0 || err != nil {
+		return nil, nil, err
 	}
 	list = make([]*pb.Entry, n)
 	for i := range n {
@@ -153,6 +135,32 @@ func (g *Group) lookUp(lo, hi, maxSize uint64) (list []*pb.Entry, cold []coldEnt
 		return nil, nil, ErrClosed
 	}
 	return list, cold, nil
+}
+
+// fit counts the entries from lo on that are below hi, no more than maxSize
+// bytes as raft counts, but at least one. It ends before the first that ok
+// refuses, if ok is set. The caller holds g.mu.
+func (g *Group) fit(lo, hi, maxSize uint64, ok func(i uint64, e *elem) bool) (n uint64, err error) {
+	switch {
+	case lo <= g.base:
+		return 0, raft.ErrCompacted
+	case hi > g.ring.end():
+		return 0, raft.ErrUnavailable
+	}
+	overhead := recordHeaderBytes + 1 + uvarintLen(g.log.owner) + uvarintLen(uint64(g.id))
+	var size uint64
+	for i := lo; i < hi; i++ {
+		// The record holds the same fields as raft's encoding, which has a
+		// tag before each and a length before the data.
+		e := g.ring.at(i)
+		data := e.sum - g.sumBefore(i) - uint64(overhead)
+		size += data + 4 + uint64(uvarintLen(data))
+		if n > 0 && size > maxSize || ok != nil && !ok(i, e) {
+			break
+		}
+		n++
+	}
+	return n, nil
 }
 
 func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
