@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bufio"
+	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 // An exposition writes metrics in the text format of Prometheus, version 0.0.4.
 type exposition struct{ out *bufio.Writer }
+
+func newExposition(w io.Writer) exposition { return exposition{bufio.NewWriter(w)} }
 
 type label struct{ name, value string }
 

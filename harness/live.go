@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -89,9 +88,8 @@ func (l *ledger) writeMetrics(out io.Writer) {
 	finished := l.order
 	l.mu.Unlock()
 
-	buf := bufio.NewWriter(out)
-	defer func() { _ = buf.Flush() }() // the scraper has gone, then
-	e := exposition{buf}
+	e := newExposition(out)
+	defer func() { _ = e.out.Flush() }() // an error means that the scraper has gone
 	e.metric("phantom_build_info", "gauge", "What runs; always 1.",
 		sample{labels{{"package", l.pkg}, {"go", runtime.Version()}, {"mode", string(settings().mode)}}, 1})
 	e.metric("phantom_samples_total", "counter", "Benchmark lines this process has finished and kept.", sample{nil, float64(finished)})

@@ -40,3 +40,16 @@ func BenchmarkPermit(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOverheadWatched asks what Overhead asks of a run that is cut into
+// intervals, as it is under -artifacts and PHANTOM_METRICS.
+//
+//	go test -run='^$' -bench=Overhead ./harness
+func BenchmarkOverheadWatched(b *testing.B) {
+	keeping(b, &ledger{})
+	for _, clients := range Axis("clients", 1, 256) {
+		b.Run(Name("clients", clients), func(b *testing.B) {
+			Run(b, Spec{Clients: clients}, func(*Client) error { return nil })
+		})
+	}
+}
