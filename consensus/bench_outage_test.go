@@ -30,7 +30,7 @@ func BenchmarkOutage(b *testing.B) {
 }
 
 func benchOutage(b *testing.B, clients, size int) {
-	c := bootBench(b, setup{groups: 1, disk: "sync", net: "sim"})
+	c := bootGrown(b, setup{groups: 1, disk: "sync", net: "sim"})
 	l, err := c.settle(b.Context())
 	require.NoError(b, err)
 	down := int(c.others(l)[0] - 1)

@@ -118,7 +118,7 @@ func BenchmarkPropose(b *testing.B) {
 			if p.disk == "none" && p.clients*p.size <= memoryTail/4 {
 				s.options, s.raftlog = memoryLog(p.groups), memorySegments
 			}
-			c := bootBench(b, s)
+			c := bootGrown(b, s)
 			leaders := c.leaders()
 			values := make([][]byte, p.clients)
 			for i := range values {
