@@ -11,7 +11,10 @@ import (
 )
 
 // counters are the units that a band can be derived for.
-var counters = []string{"fsyncs/op", "msgs/op", "wire-B/op", "disk-B/op", "B/op", "allocs/op"}
+var counters = []string{
+	"exact-fsyncs/op", "exact-msgs/op", "exact-wire-B/op", "exact-disk-B/op",
+	"fsyncs/op", "msgs/op", "wire-B/op", "disk-B/op", "B/op", "allocs/op",
+}
 
 // A band allows half as much again as the samples deviated, and never less than
 // a fiftieth: a run of the same code on another day must stay inside.
@@ -62,6 +65,12 @@ func deriveBand(row *results.Row, unit string) string {
 		}
 		return bandText(row, unit, 0, "0", len(values))
 	}
+	if strings.HasPrefix(unit, "exact-") {
+		if off > 0 {
+			return fmt.Sprintf("# %s: %s deviates by %.4g and is not exact: no band\n\n", row.Name, unit, off)
+		}
+		return bandText(row, unit, value, "0", len(values))
+	}
 	share := max(off/value*allowFactor, allowLeast)
 	if share > allowMost {
 		return fmt.Sprintf("# %s: %s deviates by %.1f %% from its median %.4g: no band\n\n", row.Name, unit, 100*off/value, value)
@@ -71,8 +80,19 @@ func deriveBand(row *results.Row, unit string) string {
 
 func bandText(row *results.Row, unit string, value float64, allow string, runs int) string {
 	short := strings.TrimPrefix(row.Package, module+"/")
-	return fmt.Sprintf("band %s-%s\nbench: %s %s\nunit: %s\nvalue: %.4g\nallow: %s\nruns: %d\nreason:\n\n",
-		wordOf(row.Name), wordOf(unit), short, row.Name, unit, value, allow, runs)
+	shortest := row.Samples[0].Iterations
+	for _, s := range row.Samples {
+		shortest = min(shortest, s.Iterations)
+	}
+	if strings.HasPrefix(unit, "exact-") {
+		shortest = 1
+	}
+	least := ""
+	if shortest < defaultLeast {
+		least = fmt.Sprintf("least: %d\n", shortest)
+	}
+	return fmt.Sprintf("band %s-%s\nbench: %s %s\nunit: %s\nvalue: %.4g\nallow: %s\nruns: %d\n%sreason:\n\n",
+		wordOf(row.Name), wordOf(unit), short, row.Name, unit, value, allow, runs, least)
 }
 
 // wordOf makes one word of a name.

@@ -53,9 +53,31 @@ func TestDeriveWidensByWhatItSaw(t *testing.T) {
 	require.Contains(t, out.String(), "value: 1000\nallow: 6%\n", "4 % of deviation, and half as much again")
 }
 
+func TestDeriveKeepsExactCounters(t *testing.T) {
+	var out strings.Builder
+	n, err := baseline.Derive(&out, twenty(func(i int) string {
+		return fmt.Sprintf("576.5 exact-wire-B/op %d exact-msgs/op", 8+i/19)
+	}))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Contains(t, out.String(), "unit: exact-wire-B/op\nvalue: 576.5\nallow: 0\nruns: 20\nleast: 1\nreason:\n")
+	require.Contains(t, out.String(), "# Put/clients=1: exact-msgs/op deviates by 1 and is not exact: no band\n")
+}
+
 type brokenPipe struct{}
 
 func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func TestDeriveKnowsOfFewOperations(t *testing.T) {
+	var rows []string
+	for i := range 20 {
+		rows = append(rows, fmt.Sprintf("Boot@%d 8 msgs/op", 40+i))
+	}
+	var out strings.Builder
+	_, err := baseline.Derive(&out, text("quick", rows...))
+	require.NoError(t, err)
+	require.Contains(t, out.String(), "runs: 20\nleast: 40\nreason:\n")
+}
 
 func TestDeriveTellsOfFailedWrites(t *testing.T) {
 	_, err := baseline.Derive(brokenPipe{}, twenty(func(int) string { return "8 msgs/op" }))

@@ -93,6 +93,10 @@ const (
 	LawLoss = "loss"
 )
 
+// defaultLeast is the number of operations below which a sample says too little,
+// unless an entry knows better.
+const defaultLeast = 100
+
 // minRuns is the smallest number of samples that a band may rest on.
 const minRuns = 20
 

@@ -162,7 +162,7 @@ func (p *parser) take(text string) {
 
 // begin starts an entry with its first line.
 func (p *parser) begin(text string) {
-	p.entry, p.bad, p.fields = &Entry{File: p.file, Line: p.line, Least: 100}, false, nil
+	p.entry, p.bad, p.fields = &Entry{File: p.file, Line: p.line, Least: defaultLeast}, false, nil
 	words := strings.Fields(text)
 	if len(words) != 2 || !slices.Contains([]Kind{Level, Band, Scaling}, Kind(words[0])) {
 		p.complain(p.line, "%q: expected level, band or scaling and a name of one word", clip(text))

@@ -176,10 +176,16 @@ func TestUnitsAreReadable(t *testing.T) {
 	var text bytes.Buffer
 	require.NoError(t, WriteUnits(&text))
 	r := benchfmt.NewReader(&text, "units")
-	read := 0
+	read, exact := 0, 0
 	for r.Scan() {
 		switch rec := r.Result().(type) {
 		case *benchfmt.UnitMetadata:
+			if rec.Key == "assume" {
+				require.Equal(t, "exact", rec.Value)
+				require.True(t, strings.HasPrefix(rec.OrigUnit, "exact-"), "%s is not exact by its name", rec.OrigUnit)
+				exact++
+				continue
+			}
 			require.Equal(t, "better", rec.Key)
 			require.Contains(t, []string{"higher", "lower"}, rec.Value)
 			read++
@@ -189,6 +195,7 @@ func TestUnitsAreReadable(t *testing.T) {
 	}
 	require.NoError(t, r.Err())
 	require.Equal(t, len(Units()), read)
+	require.Equal(t, 4, exact)
 	for _, u := range Units() {
 		require.True(t, Known(u.Name))
 		require.NotContains(t, builtin, u.Name)

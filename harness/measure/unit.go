@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // A Unit is the name under which a benchmark line states a value, and the
@@ -51,7 +52,17 @@ var units = []Unit{
 	{"heap-B/replica", "lower"},
 	{"peak-heap-B", "lower"},
 	{"peak-log-B", "lower"},
+	// What a protocol costs in steps that no timing has a part in.
+	{exactPrefix + "msgs/op", "lower"},
+	{exactPrefix + "wire-B/op", "lower"},
+	{exactPrefix + "fsyncs/op", "lower"},
+	{exactPrefix + "disk-B/op", "lower"},
 }
+
+// exactPrefix begins the units whose values are the same in every sample, so
+// that the tools show a difference of one and warn when there is noise. A
+// counter earns it by a hundred repetitions without a deviation.
+const exactPrefix = "exact-"
 
 // builtin are the units that package testing and the tools declare.
 var builtin = []string{"ns/op", "MB/s", "B/op", "allocs/op"}
@@ -71,7 +82,11 @@ func Known(unit string) bool {
 func WriteUnits(w io.Writer) error {
 	buf := bufio.NewWriter(w)
 	for _, u := range units {
-		fmt.Fprintf(buf, "Unit %s better=%s\n", u.Name, u.Better)
+		assume := ""
+		if strings.HasPrefix(u.Name, exactPrefix) {
+			assume = " assume=exact"
+		}
+		fmt.Fprintf(buf, "Unit %s better=%s%s\n", u.Name, u.Better, assume)
 	}
 	if err := buf.Flush(); err != nil {
 		return fmt.Errorf("measure: units: %w", err)
