@@ -29,8 +29,8 @@ func Tell(g GroupID, from, to ReplicaID, kind string, values ...uint64) transpor
 }
 
 // Frame makes a node's frame, see frame.
-func Frame(epoch, sent, ackEpoch, ackSent, ackGen uint64) transport.Message {
-	f := frame{epoch: epoch, sent: sent, ackEpoch: ackEpoch, ackSent: ackSent, ackGen: ackGen, length: math.MaxInt64, names: true}
+func Frame(epoch, sent, ackEpoch, ackSent, ackGen uint64, payload ...byte) transport.Message {
+	f := frame{epoch: epoch, sent: sent, ackEpoch: ackEpoch, ackSent: ackSent, ackGen: ackGen, length: math.MaxInt64, names: true, payload: payload}
 	return transport.Message{Kind: kindFrame, Payload: f.encode()}
 }
 
@@ -129,6 +129,15 @@ func Pace(ctx context.Context, w io.Writer, perSecond int64) io.Writer {
 
 // Bucket is the part of a tick in which g ticks.
 func Bucket(g GroupID) int { return bucketOf(g) }
+
+// Moves says whether Raft has something of g to write or to send.
+func (h *Host) Moves(g GroupID) (moves bool) {
+	r, err := h.replica(g)
+	if err == nil {
+		h.run(r.w, func() { moves = r.rn.HasReady() })
+	}
+	return moves
+}
 
 // WakePace is how many groups wake at once for a node that is back.
 const WakePace = wakePace

@@ -1,8 +1,16 @@
 package consensus_test
 
 import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/consensus"
@@ -172,3 +180,107 @@ func TestTheShorterPromiseCounts(t *testing.T) {
 		})
 	}
 }
+
+// A courier attaches what it is told to and books what arrives.
+type courier struct {
+	attach  func(to consensus.NodeID) []byte
+	arrived []string
+}
+
+func (c *courier) Attach(to consensus.NodeID, buf []byte) []byte {
+	return append(buf, c.attach(to)...)
+}
+
+func (c *courier) Arrived(from consensus.NodeID, epoch uint64, payload []byte) {
+	c.arrived = append(c.arrived, fmt.Sprintf("%d.%d %s", from, epoch, payload))
+}
+
+// What one node attaches arrives at the node it was meant for, with the sender's
+// epoch; what is too large is refused whole, and the frame itself is not.
+func TestFramesCarryPayloads(t *testing.T) {
+	var couriers [4]*courier
+	var log strings.Builder
+	o := func(o *consensus.Options) {
+		from := o.Node
+		couriers[from] = &courier{attach: func(to consensus.NodeID) []byte { return fmt.Append(nil, from, ">", to) }}
+		o.Frames = couriers[from]
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	}
+	stepwise(t, manualOptions{host: o}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.untilAsleep(1, 2, 3)
+		couriers[2].arrived = nil
+		m.tick(1)
+		require.Equal(t, []string{"1.1 1>2", "3.1 3>2"}, couriers[2].arrived)
+		m.crash(3)
+		m.restart(3)
+		m.tick(1)
+		require.Equal(t, []string{"1.1 1>2", "3.2 3>2"}, couriers[2].arrived[2:])
+
+		for _, size := range []int{consensus.MaxFramePayload, consensus.MaxFramePayload + 1, 0} {
+			couriers[1].attach = func(consensus.NodeID) []byte { return make([]byte, size) }
+			couriers[2].arrived = nil
+			m.tick(20, 1, 2)
+			n := 0
+			for _, s := range couriers[2].arrived {
+				if strings.HasPrefix(s, "1.1 ") {
+					require.Len(t, s, len("1.1 ")+consensus.MaxFramePayload)
+					n++
+				}
+			}
+			require.Equal(t, size == consensus.MaxFramePayload, n == 20, "%d of %d bytes", n, size)
+			require.Equal(t, size != consensus.MaxFramePayload, n == 0, "%d of %d bytes", n, size)
+			require.Equal(t, []consensus.NodeID{1}, m.holders(), "the frames themselves came")
+		}
+		require.Equal(t, uint64(40), m.host(1).Stats().PayloadsRefused, "20 frames to each of two nodes")
+		require.Equal(t, 2, strings.Count(log.String(), "payload of a frame refused"), "once per node")
+
+		// Nor is too large a payload taken, or one twice, or one that is late.
+		couriers[2].arrived = nil
+		refused := m.host(2).Stats().Refused
+		later := uint64(m.now) + 10
+		m.host(2).Receive(1, []transport.Message{
+			consensus.Frame(1, later, 0, 0, 0, make([]byte, consensus.MaxFramePayload+1)...),
+			consensus.Frame(1, later, 0, 0, 0, 'a'), consensus.Frame(1, later, 0, 0, 0, 'a'), consensus.Frame(1, later-1, 0, 0, 0, 'b'),
+		})
+		require.Equal(t, refused+1, m.host(2).Stats().Refused)
+		require.Equal(t, []string{"1.1 a"}, couriers[2].arrived)
+	})
+}
+
+// Frames of one node that come over several connections at once are told one by
+// one, in order.
+func TestPayloadsArriveInOrder(t *testing.T) {
+	const senders, frames = 4, 4000
+	var last uint64
+	var within atomic.Int32
+	h := &addressee{arrived: func(payload []byte) {
+		assert.Equal(t, int32(1), within.Add(1), "two at once")
+		sent := binary.LittleEndian.Uint64(payload)
+		assert.Greater(t, sent, last)
+		runtime.Gosched()
+		last = sent
+		within.Add(-1)
+	}}
+	stepwise(t, manualOptions{host: func(o *consensus.Options) { o.Frames = h }}, func(t *testing.T, m *manual) {
+		host := m.host(2)
+		var next atomic.Uint64
+		var wg sync.WaitGroup
+		for range senders {
+			wg.Go(func() {
+				for range frames / senders {
+					sent := next.Add(1)
+					host.Receive(1, []transport.Message{consensus.Frame(1, sent, 0, 0, 0, binary.LittleEndian.AppendUint64(nil, sent)...)})
+				}
+			})
+		}
+		wg.Wait()
+		require.NotZero(t, last)
+	})
+}
+
+type addressee struct{ arrived func([]byte) }
+
+func (h *addressee) Attach(_ consensus.NodeID, buf []byte) []byte { return buf }
+
+func (h *addressee) Arrived(_ consensus.NodeID, _ uint64, payload []byte) { h.arrived(payload) }

@@ -37,6 +37,8 @@ type manual struct {
 	// lose and hold pick messages that never arrive, and that wait.
 	lose, hold func(transport.Pending) bool
 
+	asleepAt slumbers
+
 	trace  strings.Builder // everything that happened, to compare runs
 	events []string        // since they were last taken
 	calls  []*asyncCall    // not yet ended
@@ -150,6 +152,7 @@ func (m *manual) host(id consensus.NodeID) *consensus.Host {
 func (m *manual) start(id consensus.NodeID) {
 	m.tb.Helper()
 	n := m.node(id)
+	m.asleepAt.forget(id)
 	n.epoch++
 	var err error
 	lo := raftlog.Options{Inline: m.o.delay == 0, MaxSegmentBytes: 1 << 20, CacheBytes: 2 << 10}
@@ -276,6 +279,10 @@ var eventNames = map[consensus.EventKind]string{
 }
 
 func (m *manual) event(e consensus.Event) {
+	if e.Kind == consensus.EventSleep || e.Kind == consensus.EventWake {
+		m.checkSleep(e)
+		return
+	}
 	m.note(fmt.Sprintf("%d %s term=%d", e.Node, eventNames[e.Kind], e.Term))
 }
 

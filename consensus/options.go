@@ -130,6 +130,8 @@ type Options struct {
 	AsyncApply bool
 	// Manual starts no ticker: the caller calls Tick. For tests that replay.
 	Manual bool
+	// Frames, if set, attaches bytes to the frames between nodes.
+	Frames FrameHooks
 	// Events, if set, is told of leadership events, on the worker of the
 	// group, and of the node's own by the ticker: it must not block.
 	Events func(Event)
@@ -218,35 +220,4 @@ func (o *Options) validate() error {
 		}
 	}
 	return nil
-}
-
-// An EventKind says what happened to a group's leadership at this replica.
-type EventKind uint8
-
-// The events.
-const (
-	// EventCampaign: the replica asks for (pre-)votes.
-	EventCampaign EventKind = iota + 1
-	// EventLeader: the replica became leader.
-	EventLeader
-	// EventReady: the leader applied an entry of its own term.
-	EventReady
-	// EventStepDown: the replica is leader no more.
-	EventStepDown
-	// EventSuspect: the node stopped supporting the group's leader.
-	EventSuspect
-	// EventStall: the node stands still and vouches for itself no more, see
-	// Options.StallTimeout. EventResume: it goes on. Both name no group, and
-	// are told by the ticker instead of a worker.
-	EventStall
-	EventResume
-)
-
-// An Event is told to Options.Events.
-type Event struct {
-	Kind    EventKind
-	Group   GroupID
-	Replica ReplicaID
-	Node    NodeID
-	Term    uint64
 }

@@ -34,6 +34,8 @@ type peerTable struct {
 	// and is promised nothing.
 	nobody *peer
 
+	scratch []byte // of attach, on the ticker
+
 	mu    sync.RWMutex
 	peers map[NodeID]*peer // guarded by mu
 	loose int              // guarded by mu; of peers, those that nobody here names
@@ -52,6 +54,9 @@ type peer struct {
 	// support is what the other node promised to this one.
 	support atomic.Pointer[support]
 	refused atomic.Int64 // Mono of the last Unreachable
+	// order is held while a frame is handled, hooks included, and before mu.
+	order     sync.Mutex
+	oversized bool // the last payload was too large; of the ticker
 
 	mu    sync.Mutex
 	epoch uint64        // guarded by mu; of the other node, 0 before its first frame
@@ -201,6 +206,7 @@ func (t *peerTable) tick(n int) {
 			continue
 		}
 		if n%o.HeartbeatTicks == 0 && (named || answer) && !t.h.watch.stalled.Load() {
+			f.payload = t.attach(p)
 			m := [1]transport.Message{{Kind: kindFrame, Payload: f.encode()}}
 			t.h.net.Send(p.node, transport.Control, m[:])
 		}

@@ -92,6 +92,7 @@ type replica struct {
 	campaignIn int // ticks until this replica campaigns, 0: it does not
 	skipTicks  int
 	left       []NodeID // silent nodes that the group sleeps without, on its leader
+	slumber    slumber  // of its latest sleep
 	waking     bool     // in the shard's list of those to wake
 }
 
@@ -254,12 +255,6 @@ func (r *replica) stepDown() {
 	r.leadReady, r.unstable = false, 0
 	r.releaseFollowers()
 	r.event(EventStepDown)
-}
-
-func (r *replica) event(k EventKind) {
-	if f := r.host.opts.Events; f != nil {
-		f(Event{Kind: k, Group: r.group, Replica: r.id, Node: r.host.opts.Node, Term: r.term})
-	}
 }
 
 // node finds where a replica lives; one outside the configuration is where it

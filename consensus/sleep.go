@@ -27,7 +27,7 @@ func (r *replica) quiesce() {
 		return
 	}
 	r.left = left
-	r.sleep()
+	r.sleep(last)
 	for _, m := range with {
 		r.tell(m.Replica, kindQuiesce, r.term, last)
 	}
@@ -91,11 +91,15 @@ func (r *replica) bindings() bool {
 	return g != nil && g.until() > r.now()
 }
 
-func (r *replica) sleep() {
+// sleep ends the ticks of a replica whose log ends at last.
+func (r *replica) sleep(last uint64) {
 	r.cool()
 	r.awake = false
-	r.asleep.Store(true)
 	r.idleTicks = 0
+	if !r.asleep.Swap(true) { // a follower may be told twice
+		r.slumber = slumber{term: r.term, index: last, leading: r.role == raft.StateLeader}
+		r.sleepEvent(EventSleep)
+	}
 }
 
 // onQuiesce puts a follower to sleep, if it is where the leader believes it to
@@ -108,7 +112,7 @@ func (r *replica) onQuiesce(m *hostMessage) {
 	last, err := r.log.LastIndex()
 	if err == nil && term == r.term && r.lead == m.fromReplica && r.role == raft.StateFollower &&
 		last == index && r.rn.BasicStatus().GetCommit() == index && r.read.round == nil {
-		r.sleep()
+		r.sleep(index)
 		return
 	}
 	r.wake()

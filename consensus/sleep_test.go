@@ -10,6 +10,80 @@ import (
 	"github.com/phantomdb/phantomdb/consensus/transport"
 )
 
+// slumbers are the sleeps that have begun and not ended.
+type slumbers map[sleeper]consensus.Event
+
+type sleeper struct {
+	node  consensus.NodeID
+	group consensus.GroupID
+}
+
+func (s slumbers) forget(node consensus.NodeID) {
+	for k := range s {
+		if k.node == node {
+			delete(s, k)
+		}
+	}
+}
+
+// checkSleep holds every test to what the events of sleep promise: they come in
+// pairs, and a leader has nothing in its log or on the way there but what it
+// named when it fell asleep.
+func (m *manual) checkSleep(e consensus.Event) {
+	m.tb.Helper()
+	h, key := m.node(e.Node).host, sleeper{e.Node, e.Group}
+	began, sleeps := m.asleepAt[key]
+	if e.Kind == consensus.EventSleep {
+		require.False(m.tb, sleeps, "%+v falls asleep again", e)
+		if m.asleepAt == nil {
+			m.asleepAt = slumbers{}
+		}
+		m.asleepAt[key] = e
+	} else {
+		require.True(m.tb, sleeps, "%+v wakes and did not sleep", e)
+		delete(m.asleepAt, key)
+		began.Kind = e.Kind
+		require.Equal(m.tb, began, e)
+	}
+	st, err := h.Status(e.Group)
+	require.NoError(m.tb, err)
+	require.Equal(m.tb, e.Replica, st.Replica)
+	if e.Leading {
+		require.Equal(m.tb, e.Index, st.Last, "%+v", e)
+		require.Equal(m.tb, e.Index, st.Applied, "%+v", e)
+		require.Equal(m.tb, e.Term, st.Term, "%+v", e)
+		require.Equal(m.tb, "leader", st.Role, "%+v", e)
+		require.False(m.tb, h.Moves(e.Group), "%+v: something was proposed", e)
+	}
+	if e.Kind == consensus.EventSleep {
+		require.Equal(m.tb, e.Index, st.Last, "%+v", e)
+		require.Equal(m.tb, e.Index, st.Commit, "%+v", e)
+		require.Equal(m.tb, st.Role == "leader", e.Leading, "%+v", e)
+	}
+}
+
+// The events of sleep tell leader and followers apart, and a replica that is
+// destroyed asleep wakes. What else they promise every test checks.
+func TestSleepIsTold(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.untilAsleep(1, 2, 3)
+		require.Len(t, m.asleepAt, 3)
+		for id := consensus.NodeID(1); id <= 3; id++ {
+			e := m.asleepAt[sleeper{id, 1}]
+			require.Equal(t, id == 1, e.Leading)
+			require.Equal(t, m.status(1).Term, e.Term)
+			require.Equal(t, m.status(1).Last, e.Index)
+		}
+		require.NoError(t, m.host(3).Destroy(1))
+		require.Len(t, m.asleepAt, 2)
+		c := m.reconfigure(1, removing(3)) // a change wakes it like any proposal
+		m.settle()
+		require.True(t, c.ended)
+		require.Empty(t, m.asleepAt)
+	})
+}
+
 // asleep says whether the replicas of group 1 on the nodes given all sleep.
 func (m *manual) asleep(nodes ...consensus.NodeID) bool {
 	for _, id := range nodes {

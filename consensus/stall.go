@@ -75,17 +75,10 @@ func (d *watchdog) look() {
 		d.stalled.Store(true)
 		d.h.stats.stalls.Add(1)
 		d.h.logger.Warn("consensus: node stands still and vouches for itself no more", "what", what, "worker", worker, "for", longest)
-		d.h.event(EventStall)
+		d.h.event(Event{Kind: EventStall})
 	default:
 		d.stalled.Store(false)
 		d.h.logger.Info("consensus: node goes on", "after", now-d.began)
-		d.h.event(EventResume)
-	}
-}
-
-// event tells of something that concerns the whole node.
-func (h *Host) event(k EventKind) {
-	if f := h.opts.Events; f != nil {
-		f(Event{Kind: k, Node: h.opts.Node})
+		d.h.event(Event{Kind: EventResume})
 	}
 }

@@ -11,7 +11,7 @@ import (
 // hostStats counts what a host does.
 type hostStats struct {
 	applied, elections, dropped, refused, overloads, truncations atomic.Uint64
-	coldReads, readAheads, stalls                                atomic.Uint64
+	coldReads, readAheads, stalls, payloads                      atomic.Uint64
 	snapshotsSent, snapshotsReceived, snapshotBytes, ticks       atomic.Uint64
 	fatal                                                        atomic.Pointer[error]
 }
@@ -27,6 +27,7 @@ type Stats struct {
 	SnapshotsSent     uint64
 	SnapshotsReceived uint64
 	SnapshotBytes     uint64 // sent
+	PayloadsRefused   uint64 // of FrameHooks: frames that left without theirs
 	PendingBytes      int64  // commands waiting or under way now
 	ReadAheads        uint64 // reads of the log in the background
 	ColdReads         uint64 // reads of the log for which a worker waited
@@ -42,7 +43,7 @@ func (h *Host) Stats() Stats {
 		Applied: s.applied.Load(), Elections: s.elections.Load(), Dropped: s.dropped.Load(),
 		Refused: s.refused.Load(), Overloads: s.overloads.Load(), Truncations: s.truncations.Load(),
 		SnapshotsSent: s.snapshotsSent.Load(), SnapshotsReceived: s.snapshotsReceived.Load(),
-		SnapshotBytes: s.snapshotBytes.Load(), PendingBytes: h.bytes.Load(),
+		SnapshotBytes: s.snapshotBytes.Load(), PayloadsRefused: s.payloads.Load(), PendingBytes: h.bytes.Load(),
 		ReadAheads: s.readAheads.Load(), ColdReads: s.coldReads.Load(), WarmBytes: h.warmth.bytes(),
 		Stalls: s.stalls.Load(), Stalled: h.watch.stalled.Load(),
 	}

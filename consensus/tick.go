@@ -50,7 +50,9 @@ func (r *replica) wake() {
 		return
 	}
 	r.awake, r.idleTicks, r.left = true, 0, nil
-	r.asleep.Store(false)
+	if r.asleep.Swap(false) {
+		r.sleepEvent(EventWake)
+	}
 	r.silent = 0
 	r.skipTicks = 1 // so that a leader hears its followers before it counts them
 	r.shard.enlist(r)
