@@ -12,6 +12,7 @@ import (
 
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
+	"github.com/phantomdb/phantomdb/consensus/transport"
 	"github.com/phantomdb/phantomdb/harness"
 )
 
@@ -38,7 +39,10 @@ func (c *cluster) leaders() []*consensus.Host {
 
 // counters are the totals of all nodes.
 func (c *cluster) counters() harness.Counters {
-	var t harness.Counters
+	t := harness.Counters{Classes: make([]harness.ClassCounters, transport.Classes)}
+	for class := range transport.Classes {
+		t.Classes[class].Class = class.String()
+	}
 	if c.s.disk == "sync" || c.s.disk == "shared" {
 		for _, d := range c.disks {
 			if d != nil {
@@ -50,10 +54,13 @@ func (c *cluster) counters() harness.Counters {
 	}
 	for i, h := range c.hosts {
 		if h != nil {
-			out, _ := c.nets[i].Stats().Total()
 			t.Elections += int64(h.Stats().Elections)
-			t.WireBytes += int64(out.Bytes)
-			t.Messages += int64(out.Messages)
+			for class, out := range c.nets[i].Stats().Out {
+				t.Classes[class].WireBytes += int64(out.Bytes)
+				t.Classes[class].Messages += int64(out.Messages)
+				t.WireBytes += int64(out.Bytes)
+				t.Messages += int64(out.Messages)
+			}
 		}
 	}
 	return t
