@@ -313,3 +313,22 @@ func TestDestroyGivesBackWhatWasReadAhead(t *testing.T) {
 		})
 	}
 }
+
+// A follower gets what was read for it at once, and not with the next heartbeat.
+func TestReadAheadMakesRaftTryAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := bootCold(t, setup{options: func(o *consensus.Options) { o.HeartbeatTicks, o.ElectionTicks = 20, 100 }})
+		l := c.leader(1)
+		away := int(c.others(l)[0] - 1)
+		c.wire.Partition([]consensus.NodeID{c.hosts[away].Node()}, c.others(c.hosts[away]))
+		last := c.fill(t, 1)
+		open := c.hang(t, int(l.Node()-1))
+		c.wire.Heal()
+		c.disks[l.Node()-1].read.await(t) // a heartbeat has just been answered
+		time.Sleep(100 * time.Millisecond)
+		began := time.Now()
+		open()
+		c.equal(t, away, 1, last)
+		require.Less(t, time.Since(began), 500*time.Millisecond, "heartbeats are a second apart")
+	})
+}
