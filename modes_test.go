@@ -3,11 +3,14 @@ package phantomdb_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/harness/baseline"
 )
 
 // The quick mode is what a newcomer runs, so it has a budget: so many cases,
@@ -17,9 +20,9 @@ const (
 	quickLength = 2 * time.Minute
 )
 
-// listed are the cases of a mode over all packages, by their length in the
-// words of -benchtime.
-func listed(t *testing.T, mode string) map[string]int {
+// listed are the cases of a mode over all packages, by name, with their length in
+// the words of -benchtime.
+func listed(t *testing.T, mode string) map[string]string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-run=^$", "-bench=.", "./...")
 	for _, kv := range os.Environ() {
@@ -31,16 +34,32 @@ func listed(t *testing.T, mode string) map[string]int {
 	cmd.Env = append(cmd.Env, "PHANTOM_LIST=1", "PHANTOM_MODE="+mode)
 	text, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", text)
-	lengths := map[string]int{}
+	cases, open := map[string]string{}, map[string]string{}
 	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
 		switch _, rest, ok := strings.Cut(line, "# case "); {
 		case ok:
-			lengths[strings.Fields(rest)[1]]++
+			name, length, _ := strings.Cut(strings.TrimSpace(rest), " ")
+			open[name] = length
 		case strings.HasPrefix(line, "Benchmark") && strings.Contains(line, "ns/op"):
-			lengths["plain"]++ // a loop of its own, without the harness
+			open[f[0]] = "plain" // a loop of its own, without the harness
+		case len(f) > 1 && f[0] == "ok":
+			for name, length := range open {
+				cases[f[1]+" "+strings.TrimPrefix(name, "Benchmark")] = length
+			}
+			clear(open)
 		}
 	}
-	return lengths
+	return cases
+}
+
+// count counts cases by their length.
+func count(cases map[string]string) map[string]int {
+	n := map[string]int{}
+	for _, length := range cases {
+		n[length]++
+	}
+	return n
 }
 
 // TestModesKeepTheirBudgets counts the cases of the modes and adds up their
@@ -52,28 +71,31 @@ func TestModesKeepTheirBudgets(t *testing.T) {
 	// The children are invisible to the test cache. Reading every source here
 	// makes it forget this test when one of them changes.
 	parseTree(t)
-	quick := listed(t, "quick")
-	cases := 0
-	for _, n := range quick {
-		cases += n
-	}
-	t.Logf("quick: %d cases: %v", cases, quick)
-	require.Equal(t, cases, quick["250ms"]+quick["plain"], "250 ms each, or a plain loop, which -benchtime bounds too")
+	cases := listed(t, "quick")
+	quick := count(cases)
+	t.Logf("quick: %d cases: %v", len(cases), quick)
+	require.Len(t, cases, quick["250ms"]+quick["plain"], "250 ms each, or a plain loop, which -benchtime bounds too")
 	require.Positive(t, quick["250ms"])
-	require.LessOrEqual(t, cases, quickCases)
+	require.LessOrEqual(t, len(cases), quickCases)
 	// Package testing aims a fifth beyond the length, the warm-up takes a
 	// twentieth, and a plain loop runs twice.
 	length := time.Duration(float64(quick["250ms"])*1.25*0.25*float64(time.Second)) + time.Duration(quick["plain"])*500*time.Millisecond
 	require.LessOrEqual(t, length, quickLength)
 
-	standard := listed(t, "standard")
-	t.Logf("standard: %v", standard)
-	all := 0
-	for _, n := range standard {
-		all += n
+	// A band whose benchmark is not there would be missing for ever. Levels may
+	// wait for their floors.
+	entries, err := baseline.Load(filepath.Join("testdata", "baselines"))
+	require.NoError(t, err)
+	for _, e := range entries {
+		if e.Kind == baseline.Band {
+			require.Contains(t, cases, e.Package+" "+e.Bench, "%s:%d", e.File, e.Line)
+		}
 	}
-	require.GreaterOrEqual(t, all, cases, "the standard mode leaves nothing out")
-	for length := range standard {
+
+	standard := listed(t, "standard")
+	t.Logf("standard: %v", count(standard))
+	require.GreaterOrEqual(t, len(standard), len(cases), "the standard mode leaves nothing out")
+	for length := range count(standard) {
 		require.Contains(t, []string{"2s", "5000x", "1m0s", "plain"}, length)
 	}
 }

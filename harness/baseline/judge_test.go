@@ -140,6 +140,7 @@ func TestBands(t *testing.T) {
 	exact := strings.Replace(band, "allow: 0.5", "allow: 0", 1)
 	require.Equal(t, baseline.Pass, judge(t, exact, text("quick", rows(8)...))[0].Verdict)
 	f := judge(t, exact, text("quick", rows(8.001)...))[0]
+	require.Equal(t, "= 8", f.Entry.Expected())
 	require.Equal(t, baseline.Miss, f.Verdict)
 	require.Equal(t, -1.0, f.Margin)
 }

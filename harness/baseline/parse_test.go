@@ -59,7 +59,7 @@ func TestParse(t *testing.T) {
 	require.InDelta(t, 0.16, list[1].Allow, 1e-12, "a share of the value, though it stands above it")
 	require.Equal(t, 1000, list[1].Least)
 	require.Equal(t, 24, list[1].Runs)
-	require.Equal(t, "8 +- 0.16", list[1].Expected())
+	require.Equal(t, "8 +- 2 %", list[1].Expected())
 	require.Equal(t, "github.com/phantomdb/phantomdb", list[2].Package)
 	require.Equal(t, 0.9, list[2].Limit.Value)
 	require.Equal(t, ">= 90%", list[2].Expected())

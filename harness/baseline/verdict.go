@@ -46,8 +46,14 @@ type Finding struct {
 
 // Expected says in words what the entry asks for.
 func (e *Entry) Expected() string {
-	if e.Kind == Band {
-		return fmt.Sprintf("%.4g +- %.4g", e.Value, e.Allow)
+	switch {
+	case e.Kind != Band:
+	case e.Allow == 0:
+		return fmt.Sprintf("= %.6g", e.Value)
+	case e.relative:
+		return fmt.Sprintf("%.6g +- %.3g %%", e.Value, 100*e.Allow/e.Value)
+	default:
+		return fmt.Sprintf("%.6g +- %.3g", e.Value, e.Allow)
 	}
 	return e.Limit.Text
 }

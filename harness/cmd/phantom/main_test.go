@@ -135,8 +135,8 @@ func TestHumanNumbers(t *testing.T) {
 		unit string
 		want string
 	}{
-		{0, "msgs/op", "0"}, {1234.5, "msgs/op", "1234"}, {12345, "ops/s", "12.3 k"}, {2.5e6, "ops/s", "2.5 M"},
-		{0.12345, "fsyncs/op", "0.123"}, {82.7, "ns/op", "82.7 ns"}, {1500, "avg-ns", "1.5 us"}, {2e6, "cpu-ns/op", "2 ms"}, {3e9, "p99-ns", "3 s"},
+		{0, "msgs/op", "0"}, {1234.4, "msgs/op", "1234"}, {12345, "ops/s", "12.35 k"}, {2.5e6, "ops/s", "2.5 M"},
+		{0.12345, "fsyncs/op", "0.1235"}, {82.7, "ns/op", "82.7 ns"}, {1500, "avg-ns", "1.5 us"}, {2e6, "cpu-ns/op", "2 ms"}, {3e9, "p99-ns", "3 s"},
 	} {
 		require.Equal(t, c.want, human(c.v, c.unit), "%g %s", c.v, c.unit)
 	}

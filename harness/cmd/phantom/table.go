@@ -58,7 +58,7 @@ func (t *table) write(c *console, w io.Writer) {
 	}
 }
 
-// human prints a value of a unit for people: three or four digits, times in the
+// human prints a value of a unit for people: four digits, three for times, in the
 // unit of time that fits.
 func human(v float64, unit string) string {
 	switch {
@@ -67,13 +67,13 @@ func human(v float64, unit string) string {
 	case strings.HasSuffix(unit, "-ns"), strings.HasPrefix(unit, "ns/"), strings.Contains(unit, "-ns/"):
 		return humanTime(v)
 	case math.Abs(v) >= 1e6:
-		return fmt.Sprintf("%.3g M", v/1e6)
+		return fmt.Sprintf("%.4g M", v/1e6)
 	case math.Abs(v) >= 1e4:
-		return fmt.Sprintf("%.3g k", v/1e3)
+		return fmt.Sprintf("%.4g k", v/1e3)
 	case math.Abs(v) >= 1000:
 		return fmt.Sprintf("%.0f", v)
 	}
-	return fmt.Sprintf("%.3g", v)
+	return fmt.Sprintf("%.4g", v)
 }
 
 func humanTime(ns float64) string {
