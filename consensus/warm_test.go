@@ -332,3 +332,33 @@ func TestReadAheadMakesRaftTryAgain(t *testing.T) {
 		require.Less(t, time.Since(began), 500*time.Millisecond, "heartbeats are a second apart")
 	})
 }
+
+// Nor does it when a leader asks it to: the transfer fails.
+func TestReplayingReplicaTakesNoTransfer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := bootCold(t, setup{})
+		c.fill(t, 1)
+		l := c.leader(1)
+		i := int(c.others(l)[0] - 1)
+		time.Sleep(time.Second)
+		c.crash(i)
+		open := func() {}
+		c.slowStart = func(int) { open = c.hang(t, i) }
+		c.start(i)
+		c.disks[i].read.await(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		require.Eventually(t, func() bool { // its log is level
+			st, err := l.Status(1)
+			return err == nil && st.Match[consensus.ReplicaID(i+1)] == st.Last
+		}, time.Minute, time.Millisecond)
+		require.Error(t, l.Transfer(ctx, 1, consensus.ReplicaID(i+1)))
+		require.NoError(t, l.ReadIndex(t.Context(), 1))
+		st, err := c.hosts[i].Status(1)
+		require.NoError(t, err)
+		require.Equal(t, "follower", st.Role)
+		open()
+		require.NoError(t, c.hosts[i].ReadIndex(t.Context(), 1))
+		require.Zero(t, c.hosts[i].Stats().ColdReads)
+	})
+}
