@@ -72,6 +72,17 @@ func TestReconfigureRefusesWhatContradicts(t *testing.T) {
 		require.ErrorIs(t, err, consensus.ErrInvalidChange, name)
 		require.ErrorIs(t, err, consensus.ErrRejected, name)
 	}
+	for name, steps := range map[string][]consensus.ChangeStep{
+		"two on one new node": {adding(8, 8), adding(9, 8)},
+		"voter and learner on one new node": {
+			adding(8, 8), {Kind: consensus.AddLearner, Member: consensus.Member{Replica: 9, Node: 8}},
+		},
+		"one goes, one comes": {removing(l.Leader(1).Replica%3 + 1), adding(9, consensus.NodeID(l.Leader(1).Replica%3+1))},
+	} {
+		err := l.Reconfigure(ctx, 1, consensus.Change{Steps: steps})
+		require.ErrorIs(t, err, consensus.ErrInvalidChange, name)
+		require.ErrorContains(t, err, "already holds replica", name)
+	}
 	err := l.Reconfigure(ctx, 1, consensus.Change{})
 	require.ErrorIs(t, err, consensus.ErrInvalidChange)
 	err = l.Reconfigure(ctx, 1, consensus.Change{Steps: []consensus.ChangeStep{

@@ -58,6 +58,9 @@ type Change struct {
 // that removes or demotes the leader transfers leadership first and is then
 // refused with a *NotLeaderError: the new leader carries it out.
 //
+// No two members share a node, not even where one goes and the other comes in
+// the same change: a node has one replica of a group, and is lost as a whole.
+//
 // It ends like a proposal: with nil, with an error that wraps ErrRejected
 // (ErrReconfiguring: try later; ErrInvalidChange: it contradicts the
 // configuration), or with one that wraps ErrUnknown.
@@ -162,9 +165,9 @@ func (c *config) plan(ch *Change) (*pb.ConfChangeV2, error) {
 			if id <= c.highest || s.Member.Node == 0 {
 				return nil, fmt.Errorf("new replica %d on node %d: expected an id above %d, the highest ever used, and a node", id, s.Member.Node, c.highest)
 			}
-			for _, m := range c.members {
+			for _, m := range slices.Concat(c.members, added) {
 				if m.Node == s.Member.Node {
-					return nil, fmt.Errorf("node %d already holds replica %d", m.Node, m.Replica)
+					return nil, fmt.Errorf("new replica %d on node %d: the node already holds replica %d", id, m.Node, m.Replica)
 				}
 			}
 			added = append(added, s.Member)

@@ -39,6 +39,39 @@ func TestRemovedReplicaStaysUntilAMajorityKnows(t *testing.T) {
 	})
 }
 
+// A replica that applied its own removal asks at once, and not only when it has
+// heard of nobody for an election timeout.
+func TestRemovedReplicaAsksAtOnce(t *testing.T) {
+	slow := func(o *consensus.Options) { o.QuiesceTicks, o.ElectionTicks = -1, 40 }
+	stepwise(t, manualOptions{host: slow}, func(t *testing.T, m *manual) {
+		unbound := dropping([]consensus.NodeID{3}, "Fortify") // or it asks for its promise's sake
+		m.lose = unbound
+		m.elect(1)
+		require.False(t, m.host(3).Bound(1))
+		told := 0
+		m.lose = func(p transport.Pending) bool {
+			if kindOf(p) == "Removed" {
+				told++
+			}
+			return told == 1 && kindOf(p) == "Removed" || unbound(p) // the leader's, unasked
+		}
+		m.reconfigure(1, removing(3))
+		m.settle()
+		require.NotZero(t, told)
+		m.tick(25) // it asks twice per election timeout
+		require.Empty(t, m.host(3).Groups())
+	})
+}
+
+// No two voters share a node, and a replica is made where its voter lives.
+func TestCreateRefusesVotersThatShareANode(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		err := m.host(1).Create(2, 1, consensus.Initial{Voters: []consensus.Member{{Replica: 1, Node: 1}, {Replica: 2, Node: 1}}})
+		require.ErrorContains(t, err, "voters 1 and 2 share node 1")
+		require.Equal(t, []consensus.GroupID{1}, m.host(1).Groups())
+	})
+}
+
 // A learner that was removed, and did not hear of it, asks when it hears of
 // nobody, and goes.
 func TestRemovedLearnerAsks(t *testing.T) {

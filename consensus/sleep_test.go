@@ -158,6 +158,28 @@ func TestNoSleepWithoutOneThatIsHeard(t *testing.T) {
 	}
 }
 
+// A follower that does not know that the last entry was committed refuses to
+// sleep, and its leader does not sleep either.
+func TestFollowerRefusesToSleep(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		said := false
+		m.lose = func(p transport.Pending) bool {
+			said = said || p.To == 3 && kindOf(p) == "Quiesce"
+			r := p.Message.Raft
+			// Nor may it ask whether its leader still leads: that wakes it too.
+			return kindOf(p) == "Ask" || p.To == 3 && r != nil && r.GetCommit() > m.status(3).Commit && len(r.GetEntries()) == 0
+		}
+		m.mustPut(1, "k", "v")
+		m.until("word to sleep", func() bool { return said })
+		require.False(t, m.asleep(3))
+		require.False(t, m.asleep(1))
+		m.lose = nil
+		m.untilAsleep(1, 2, 3)
+		require.Equal(t, "v", m.get(3, "k"))
+	})
+}
+
 // A learner is left behind like a voter, and waited for like one.
 func TestSleepWithoutALearner(t *testing.T) {
 	stepwise(t, manualOptions{nodes: 4, replicas: 3}, func(t *testing.T, m *manual) {
