@@ -66,13 +66,15 @@ type manualNode struct {
 	clock *manualClock
 	// stall makes Install of a snapshot wait when its work is done, before the
 	// Host hears of it, until the channel or the host is closed; freeze makes
-	// a frozen view wait before it is written, apply a batch before it is.
-	stall, freeze, apply atomic.Pointer[chan struct{}]
-	applying             atomic.Bool
-	early                atomic.Int64 // views asked for while a batch was applied
-	installing           atomic.Bool
-	installs             atomic.Int64 // snapshots installed
-	mixed                atomic.Int64 // batches applied while one was
+	// a frozen view wait before it is written, apply a batch before it is,
+	// discard a staged snapshot before it is forgotten.
+	stall, freeze, apply, discard atomic.Pointer[chan struct{}]
+	applying                      atomic.Bool
+	early                         atomic.Int64 // views asked for while a batch was applied
+	installing                    atomic.Bool
+	installs                      atomic.Int64 // snapshots installed
+	discards                      atomic.Int64 // and those refused
+	mixed                         atomic.Int64 // batches applied while one was
 }
 
 // A manualClock is a node's clock. It drifts from the moment rate is changed.
@@ -213,6 +215,14 @@ func (s *stallingStaged) Install(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+func (s *stallingStaged) Discard() error {
+	s.n.discards.Add(1)
+	if c := s.n.discard.Load(); c != nil {
+		<-*c
+	}
+	return s.Staged.Discard()
 }
 
 func (s *stallingMachine) Apply(b *consensus.Batch, results []consensus.Result) error {

@@ -135,3 +135,33 @@ func TestMachineThatIsDestroyedLateHoldsUpItsHostAlone(t *testing.T) {
 	goesOn(t, c, 1)
 	require.Empty(t, closed, "the host did not wait for its machine")
 }
+
+// A snapshot that Raft does not want, because the log was repaired meanwhile, is
+// forgotten beside the worker, and no other is staged until it is.
+func TestDiscardHoldsUpNobody(t *testing.T) {
+	o := func(o *consensus.Options) {
+		o.QuiesceTicks = -1
+		if o.Node == 1 {
+			o.LogTailBytes = 500
+		}
+	}
+	stepwise(t, manualOptions{host: o}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		open := shut(&m.node(1).freeze)
+		lag(m)
+		m.until("a frozen view", func() bool { return m.host(1).Stats().SnapshotsSent > 0 })
+		m.transfer(1, 2)
+		m.until("another leader", func() bool { return m.status(2).Role == "leader" })
+		m.until("the repair", func() bool { return m.status(3).Applied == m.status(2).Applied })
+		discard := sync.OnceFunc(shut(&m.node(3).discard))
+		t.Cleanup(discard)
+		open()
+		m.settle()
+		require.Equal(t, int64(1), m.node(3).discards.Load())
+		m.mustPut(2, "k", "v")
+		require.Equal(t, "v", m.get(3, "k"))
+		discard()
+		m.settle()
+		require.Zero(t, m.node(3).installs.Load())
+	})
+}
