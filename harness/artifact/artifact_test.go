@@ -131,6 +131,11 @@ func TestUnknownFieldsAndSchemas(t *testing.T) {
 		{`{"schema":1,"name":"BenchmarkX","procs":1,"values":{"a b":1}}`, `unit "a b": want a word`},
 		{`{"schema":1,"name":"BenchmarkX","procs":1,"values":{"a":1e999}}`, "want one JSON object of schema 1"},
 		{`{"schema":1,"name":"BenchmarkX","procs":1,"kinds":[{"name":"y"}]}`, `kind "y": want the name`},
+		{`{"schema":1,"name":"Benchmark` + strings.Repeat("x", maxText) + `","procs":1}`, "want the name of a benchmark"},
+		{`{"schema":1,"name":"BenchmarkX","package":"` + strings.Repeat("x", maxText+1) + `","procs":1}`, "want an import path"},
+		{`{"schema":1,"name":"BenchmarkX","procs":1,"values":{"":1}}`, `unit "": want a word`},
+		{`{"schema":1,"name":"BenchmarkX","procs":1,"values":{"` + strings.Repeat("x", 101) + `":1}}`, "want a word"},
+		{`{"schema":1,"name":"BenchmarkX","procs":1,"findings":[{}` + strings.Repeat(",{}", maxEntries) + `]}`, "a list of 1025 entries: want at most 1024"},
 		{`{"schema":1,"name":"BenchmarkX","procs":1} trailing`, "more follows it"},
 		{`{"schema":1,"name":"Benchm`, "want one JSON object of schema 1: unexpected EOF"},
 		{`[1]`, "cannot unmarshal array"},
@@ -167,9 +172,18 @@ func TestWriterChecks(t *testing.T) {
 		{Series{Ends: Floats{math.NaN()}}, "want times in order"},
 		{Series{Ends: Floats{1}, Columns: []Column{{Name: "a", Kind: Gauge}}}, "column a has 0 values: want 1"},
 		{Series{Columns: []Column{{Name: "a", Kind: Gauge}, {Name: "a", Kind: Gauge}}}, "twice"},
+		{Series{Ends: make(Floats, maxInterval+1)}, "16385 intervals of 0 columns: want at most"},
+		{Series{Columns: make([]Column, maxColumns+1)}, "0 intervals of 257 columns: want at most"},
+		{Series{Columns: []Column{{Name: strings.Repeat("x", 101), Kind: Gauge}}}, "want a name and a unit of at most 100 bytes"},
 	} {
 		require.ErrorContains(t, WriteSeries(dir, c.s), c.want)
 	}
+	require.ErrorContains(t, WriteMeters(dir, Meters{Meters: make([]Meter, maxEntries+1)}), "1025 meters: want at most 1024")
+	require.ErrorContains(t, WriteEnvironment(dir, Environment{ID: "x", Cores: -1}), "want none below 0")
+	require.ErrorContains(t, WriteEnvironment(dir, Environment{ID: "x", Load: make([]float64, 4)}), "4 load averages")
+	// These two fail while the file is being written.
+	require.ErrorContains(t, WriteEnvironment(dir, Environment{ID: "x", Load: []float64{math.NaN()}}), "unsupported value")
+	require.ErrorContains(t, WriteLatency(dir, measure.Log{Intervals: []measure.Interval{{Tag: "a b"}}}), `tag "a b"`)
 	require.ErrorIs(t, WriteSample(filepath.Join(dir, "gone"), sample("BenchmarkX", 0, nil)), os.ErrNotExist)
 	files, err := os.ReadDir(dir)
 	require.NoError(t, err)
@@ -197,8 +211,18 @@ func TestHostileFiles(t *testing.T) {
 	_, _, err = tree.Folders[0].Latency()
 	require.ErrorContains(t, err, LatencyFile+": measure: log: line 1: histogram")
 
+	_, err = load(root, 1)
+	require.NoError(t, err)
+	require.NoError(t, WriteMissing(root, Missing{Name: "BenchmarkX", Procs: 1, Why: "x"}))
+	_, err = load(root, 1)
+	require.ErrorContains(t, err, "more than 1 records: want a directory of artifacts")
+
 	// A link could lead anywhere.
 	if runtime.GOOS != "windows" {
+		require.NoError(t, os.Symlink(filepath.Join(dir, SampleFile), filepath.Join(dir, "cpu.pprof")))
+		tree, err := Load(root)
+		require.NoError(t, err)
+		require.False(t, tree.Folders[0].Has("cpu.pprof"))
 		require.NoError(t, os.Symlink(filepath.Join(dir, SampleFile), filepath.Join(root, SampleFile)))
 		_, err = Load(root)
 		require.ErrorContains(t, err, "want a plain file")
@@ -244,6 +268,19 @@ func TestBind(t *testing.T) {
 	require.Equal(t, -1, bind("example.org/x", "BenchmarkPut-4", printed))
 	require.Equal(t, 1, bind("", "BenchmarkPut-4", map[string]float64{"ns/op": 200}))
 	require.Equal(t, 1, bind("", "BenchmarkPut/kind=read-4", map[string]float64{"ns/op": 100}))
+}
+
+// Directories sort by name, samples by time.
+func TestFoldersStandInOrder(t *testing.T) {
+	root := t.TempDir()
+	for order := range 12 {
+		folder(t, root, sample("BenchmarkX", order, nil))
+	}
+	tree, err := Load(root)
+	require.NoError(t, err)
+	for i, f := range tree.Folders {
+		require.Equal(t, i, f.Sample.Order)
+	}
 }
 
 func TestFloatsKnowWhatIsUnknown(t *testing.T) {

@@ -45,7 +45,9 @@ type Folder struct {
 // they are asked for, since a tree may hold thousands. When a record cannot be
 // read, Load returns no tree and an error that names the first twenty such
 // files.
-func Load(dir string) (*Tree, error) {
+func Load(dir string) (*Tree, error) { return load(dir, maxRecords) }
+
+func load(dir string, limit int) (*Tree, error) {
 	t := &Tree{Environments: map[string]Environment{}, bound: map[boundLine]bool{}}
 	var problems []error
 	records := 0
@@ -58,8 +60,8 @@ func Load(dir string) (*Tree, error) {
 		if d.IsDir() || d.Name() != SampleFile && d.Name() != MissingFile && d.Name() != EnvironmentFile {
 			return nil
 		}
-		if records++; records > maxRecords {
-			return fmt.Errorf("more than %d records: want a directory of artifacts", maxRecords)
+		if records++; records > limit {
+			return fmt.Errorf("more than %d records: want a directory of artifacts", limit)
 		}
 		if err := t.add(path); err != nil {
 			if problems = append(problems, err); len(problems) == maxComplaints {

@@ -149,11 +149,16 @@ func TestIntervalSeesWhatIsHeldBack(t *testing.T) {
 	require.Zero(t, failed)
 	require.EqualValues(t, 2, pool.Histogram().Count())
 
-	// A warm-up is forgotten as a whole.
+	// A warm-up is forgotten as a whole: what was handed over, what was not, and
+	// what failed.
+	require.EqualValues(t, 1, pool.Failed())
+	r.Record(8)
+	r.Flush()
 	r.Record(9)
 	r.Fail()
 	r.Discard()
 	pool.Reset()
+	require.Zero(t, pool.Failed())
 	c, failed = pool.Interval()
 	require.Zero(t, c.Count())
 	require.Zero(t, failed)

@@ -90,6 +90,19 @@ func TestLogWithAbsoluteStamps(t *testing.T) {
 	require.Equal(t, 1500*time.Millisecond, got.Intervals[0].To.Round(time.Millisecond))
 }
 
+// A largest value that the histogram contradicts is not believed.
+func TestLogWithAWrongMaximum(t *testing.T) {
+	var h Histogram
+	h.Record(time.Millisecond)
+	var text bytes.Buffer
+	require.NoError(t, Log{Intervals: []Interval{{To: time.Second, Latency: &h}}}.Write(&text))
+	require.Contains(t, text.String(), "1.000000,1.000000,") // length in s, maximum in ms
+	wrong := strings.Replace(text.String(), "1.000000,1.000000,", "1.000000,77.000000,", 1)
+	got, err := ReadLog(strings.NewReader(wrong), 1)
+	require.NoError(t, err)
+	near(t, time.Millisecond, got.Intervals[0].Latency.Max())
+}
+
 func TestLogRefusesTags(t *testing.T) {
 	require.ErrorContains(t, Log{Intervals: []Interval{{Tag: "a,b"}}}.Write(&bytes.Buffer{}), `tag "a,b"`)
 }

@@ -91,7 +91,7 @@ func TestMetersOfBrokenFiles(t *testing.T) {
 
 // A group that lies outside must not lead the reader out of the tree.
 func TestHostileControlGroup(t *testing.T) {
-	for _, line := range []string{"0::/../../etc\n", "0::/\n", "0::\n", "1:cpu:/user/box\n", strings.Repeat("0::/", 100_000)} {
+	for _, line := range []string{"0::/../../../etc\n", "0::/x/../../../../etc\n", "0::/\n", "0::\n", "1:cpu:/user/box\n", strings.Repeat("0::/", 100_000)} {
 		files := map[string]string{
 			"proc/self/cgroup": line, "etc/cpu.pressure": "some total=1\n", "sys/fs/cgroup/cpu.pressure": "some total=1\n",
 		}
