@@ -58,6 +58,7 @@ func TestLevels(t *testing.T) {
 		{"within noise, on the good side", "standard", six(3, 4, 4, 4, 4, 6), baseline.Noise, 0.2, ""},
 		{"within noise, on the bad side", "standard", six(4, 6, 6, 6, 6, 7), baseline.Noise, -0.2, ""},
 		{"missed by all", "standard", six(5.5, 6, 6, 6, 6, 7), baseline.Miss, -0.2, ""},
+		{"exactly the limit, six times", "standard", six(5, 5, 5, 5, 5, 5), baseline.Miss, 0, ""},
 		{"too few for an interval", "standard", six(3, 4, 6), baseline.Pass, 0.2, ""},
 		{"quick", "quick", six(4), baseline.NotApplicable, 0, "no results of mode standard"},
 		{"another benchmark", "standard", []string{"Put/disk=none 1 avg-ns"}, baseline.Missing, 0, "no such benchmark in the results"},
@@ -101,6 +102,11 @@ func TestProcessorsAreIgnoredWhenBinding(t *testing.T) {
 	require.Equal(t, 2, list[1].Procs)
 }
 
+func TestPackagesAreTold(t *testing.T) {
+	set := results.Read("text", strings.NewReader("phantom-mode: standard\npkg: p.other\nBenchmarkPut/disk=sync 5000 4e6 avg-ns\n"))
+	require.Equal(t, baseline.Missing, judge(t, latency, set)[0].Verdict, "a benchmark of the same name elsewhere")
+}
+
 func TestSkippedCaseSaysWhy(t *testing.T) {
 	set := results.Read("text", strings.NewReader("phantom-mode: standard\npkg: p.q\n# skipped BenchmarkPut/disk=sync: not a disk\nBenchmarkGet 1 1 ns/op\n"))
 	f := judge(t, latency, set)[0]
@@ -131,6 +137,7 @@ func TestBands(t *testing.T) {
 		{[]float64{8, 8, 8, 8, 8, 9}, baseline.Noise, 1, ""},
 		{[]float64{7, 8, 8, 8, 8, 8}, baseline.Noise, 1, ""},
 		{[]float64{9, 9, 9, 9, 9, 9}, baseline.Miss, -1, ""},
+		{[]float64{8.5, 8.5, 8.5, 8.5, 8.5, 8.5}, baseline.Pass, 0, ""},
 	} {
 		f := judge(t, band, text("quick", rows(c.values...)...))[0]
 		require.Equal(t, c.verdict, f.Verdict, "%v", c.values)

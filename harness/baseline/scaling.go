@@ -102,7 +102,7 @@ func (f *Finding) loss(points []point) {
 	for i, p := range points[1:] {
 		last := points[i]
 		r := ratio(p.per, last.per)
-		lost := func(share float64) float64 { return 1 - math.Pow(max(share, 0), 1/float64(p.n-last.n)) }
+		lost := func(share float64) float64 { return 1 - math.Pow(share, 1/float64(p.n-last.n)) }
 		if l := lost(r.Median); l > worst {
 			worst = l
 			f.Summary = results.Summary{N: r.N, Median: l, Low: lost(r.High), High: lost(r.Low)}

@@ -224,7 +224,7 @@ func (f *Finding) judgeBand() {
 			f.Note = "better than the band: if that is meant, write the new value"
 		}
 	}
-	if s.Low < s.High && (s.Covers(low) && low > 0 || s.Covers(high)) {
+	if s.Low < s.High && (s.Covers(low) || s.Covers(high)) {
 		f.Verdict = Noise
 	}
 }

@@ -105,6 +105,7 @@ func TestCheckStatus(t *testing.T) {
 			} else {
 				require.Contains(t, errs, "phantom check: "+f[0]+c.want)
 			}
+			require.NotContains(t, out, "no results of mode", "the table says enough")
 			if status == 2 {
 				require.Empty(t, out, "no verdict on what cannot be relied on")
 			}
