@@ -83,6 +83,7 @@ func runParts(m *testing.M, list []part) (code int, err error) {
 		if status := m.Run(); code == 0 {
 			code = status
 		}
+		tail.print(os.Stdout, os.Stderr)
 	}
 	return code, nil
 }

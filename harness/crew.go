@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phantomdb/phantomdb/harness/load"
 	"github.com/phantomdb/phantomdb/harness/measure"
 )
 
@@ -28,9 +29,11 @@ const breath = time.Second
 type crew struct {
 	members []*member
 	pool    measure.Pool
-	epoch   time.Time // the members' clock counts from here
+	kinds   []*measure.Pool // one for each kind of a mix
+	lag     measure.Pool    // of an open loop's members
+	epoch   time.Time       // the members' clock counts from here
 
-	permits   chan int       // nil when one client runs inline
+	permits   chan permit    // nil when one client runs inline
 	done      sync.WaitGroup // goroutines of the members
 	dismissed bool
 
@@ -43,37 +46,70 @@ type crew struct {
 	idle     chan struct{}
 }
 
+// A permit is for a number of operations to do one after the other, or, if
+// that is zero, for one that arrived in an open loop.
+type permit struct {
+	n   int
+	due arrival
+}
+
+// operations returns how many operations a permit is for.
+func (p permit) operations() int64 { return int64(max(p.n, 1)) }
+
 // A member is a client and its books. Between permits nobody writes to it, so
 // the benchmark's goroutine may read it when pending is zero.
 type member struct {
 	Client
 	op       Op
+	mix      load.Mix
+	chance   *rand.Rand // draws kinds, so that the operation's own draws stay what they are
+	kind     int        // of the operation under way, out of the operation's reach
+	kinds    []kindBooks
 	recorder *measure.Recorder
+	open     openBooks
 	ops      int64
 	errors   int64
-	first    error // the first error since the last reset
-	owed     int64 // permits taken and not yet settled
-	deserted bool  // its goroutine ended inside op
+	failed   float64 // the sum of the latencies of failed operations, in ns
+	first    error   // the first error since the last reset
+	owed     int64   // permits taken and not yet settled
+	deserted bool    // its goroutine ended inside op
 }
 
 func newCrew(ctx context.Context, s Spec, op Op) *crew {
 	c := &crew{epoch: time.Now(), idle: make(chan struct{}, 1)}
+	for range s.Mix.Len() {
+		c.kinds = append(c.kinds, new(measure.Pool))
+	}
 	if evidence.Load() != nil {
-		c.pool.Watch()
+		for _, t := range c.tracks(s.Mix) {
+			t.pool.Watch()
+		}
 	}
 	for id := range s.Clients {
-		c.members = append(c.members, &member{
+		m := &member{
 			Client: Client{
 				ID:      id,
 				Rand:    rand.New(rand.NewPCG(s.Seed, uint64(id))),
 				Context: ctx,
 			},
 			op:       op,
+			mix:      s.Mix,
 			recorder: c.pool.Recorder(),
-		})
+		}
+		m.openKinds(s.Seed, c.kinds)
+		if s.Schedule != nil {
+			m.open.lag = c.lag.Recorder()
+		}
+		c.members = append(c.members, m)
 	}
-	if s.Clients > 1 {
-		c.permits = make(chan int)
+	if s.Clients > 1 || s.Schedule != nil {
+		// The starts of an open loop are known ahead, and a buffer keeps
+		// clients busy that are behind them. A closed loop must have none.
+		buffer := 0
+		if s.Schedule != nil {
+			buffer = arrivalBuffer
+		}
+		c.permits = make(chan permit, buffer)
 		for _, m := range c.members {
 			c.done.Go(func() { c.serve(m) })
 		}
@@ -92,15 +128,20 @@ func (c *crew) serve(m *member) {
 		// still be taken, or the loop would wait for ever; Run then fails.
 		m.deserted = true
 		c.settle(m.owed)
-		for n := range c.permits {
-			c.settle(int64(n))
+		for p := range c.permits {
+			c.settle(p.operations())
 		}
 	}()
-	for n := range c.permits {
-		m.owed = int64(n)
-		m.work(c.epoch, n)
+	for p := range c.permits {
+		n := p.operations()
+		m.owed = n
+		if p.n > 0 {
+			m.work(c.epoch, p.n)
+		} else {
+			m.arrive(c.epoch, p.due)
+		}
 		m.owed = 0
-		c.settle(int64(n))
+		c.settle(n)
 	}
 	orderly = true
 }
@@ -120,6 +161,7 @@ func (c *crew) settle(n int64) {
 func (m *member) work(epoch time.Time, n int) {
 	start := time.Since(epoch)
 	for range n {
+		m.choose()
 		err := m.op(&m.Client)
 		end := time.Since(epoch)
 		if m.account(err, end-start) {
@@ -135,10 +177,14 @@ func (m *member) work(epoch time.Time, n int) {
 func (m *member) account(err error, took time.Duration) (slow bool) {
 	m.Iter++
 	m.ops++
+	if m.kinds != nil {
+		slow = m.kinds[m.kind].account(err, took)
+	}
 	if err == nil {
-		return m.recorder.Record(took)
+		return m.recorder.Record(took) || slow
 	}
 	m.errors++
+	m.failed += float64(took)
 	m.recorder.Fail()
 	if m.first == nil {
 		m.first = err
@@ -149,7 +195,7 @@ func (m *member) account(err error, took time.Duration) (slow bool) {
 // give hands a permit for n operations to the member that waited longest.
 func (c *crew) give(n int) {
 	c.pending.Add(int64(n))
-	c.permits <- n
+	c.permits <- permit{n: n}
 }
 
 // drain waits until every permit is used. Either it sees the zero, or who made
@@ -197,8 +243,14 @@ func (c *crew) warmUp(asked, count int, length time.Duration) {
 func (c *crew) reset() {
 	for _, m := range c.members {
 		m.recorder.Discard()
-		m.ops, m.errors, m.first = 0, 0, nil
+		m.ops, m.errors, m.failed, m.first = 0, 0, 0, nil
+		m.forgetKinds()
+		m.open.forget()
 	}
+	for _, p := range c.kinds {
+		p.Reset()
+	}
+	c.lag.Reset()
 	c.pool.Reset()
 }
 
@@ -208,6 +260,7 @@ func (c *crew) loopInline(b *testing.B) {
 	start := time.Since(c.epoch)
 	breathed := start
 	for b.Loop() {
+		m.choose()
 		err := m.op(&m.Client)
 		end := time.Since(c.epoch)
 		if m.account(err, end-start) {
@@ -294,8 +347,20 @@ func (c *crew) dismiss() {
 		close(c.permits)
 		c.done.Wait()
 	}
+	c.flush()
+}
+
+// flush collects the latencies that members hold back. No operation may be
+// under way.
+func (c *crew) flush() {
 	for _, m := range c.members {
 		m.recorder.Flush()
+		for _, k := range m.kinds {
+			k.recorder.Flush()
+		}
+		if m.open.lag != nil {
+			m.open.lag.Flush()
+		}
 	}
 }
 

@@ -30,6 +30,9 @@ func (w *watcher) finish() {
 		return
 	case w.b.Skipped():
 		return // whoever skipped it left a record
+	case w.invalid != "":
+		missing(w.b, "invalid twice: "+w.invalid)
+		return
 	}
 	series := w.series()
 	if w.ledger.drift {

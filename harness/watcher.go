@@ -57,6 +57,7 @@ type watcher struct {
 
 	// Written by the benchmark's goroutine after the run.
 	elapsed  time.Duration
+	invalid  string // why the sample must not be used
 	kinds    []artifact.Kind
 	findings []artifact.Finding
 }

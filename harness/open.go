@@ -1,0 +1,171 @@
+package harness
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/phantomdb/phantomdb/harness/load"
+	"github.com/phantomdb/phantomdb/harness/measure"
+)
+
+// arrivalBuffer bounds the arrivals that wait for a client in a channel. Those
+// beyond it wait in the generator, as the position in its schedule.
+const arrivalBuffer = 1024
+
+// openBooks are what a member books of an open loop, beside its latencies.
+type openBooks struct {
+	lag   *measure.Recorder
+	ready time.Duration // when the last operation was over, on the crew's clock
+	ends  float64       // the sum of the moments at which operations ended, in ns
+}
+
+func (o *openBooks) forget() {
+	if o.lag != nil {
+		o.lag.Discard()
+	}
+	o.ready, o.ends = 0, 0
+}
+
+// An arrival is an operation of an open loop, in moments of the crew's clock.
+type arrival struct {
+	start   time.Duration // when it was meant to start
+	offered time.Duration // when the generator had it ready for a client
+	late    time.Duration // how much of the time between is the generator's fault
+}
+
+// arrive does an operation, whose latency counts from when it was meant to
+// start. The lag is what the harness added to that: what the generator was late
+// by, and the time during which the operation was on offer and this client free.
+func (m *member) arrive(epoch time.Time, a arrival) {
+	m.choose()
+	began := time.Since(epoch)
+	err := m.op(&m.Client)
+	end := time.Since(epoch)
+	slow := m.account(err, end-a.start)
+	slow = m.open.lag.Record(a.late+began-max(a.offered, m.open.ready)) || slow
+	m.open.ends += float64(end)
+	if slow {
+		end = time.Since(epoch)
+	}
+	m.open.ready = end
+}
+
+// An openRun is one pass of an open loop: what was offered, and when.
+type openRun struct {
+	begin   time.Duration // on the crew's clock
+	offered int           // arrivals handed to the clients
+	starts  float64       // the sum of their intended starts, in ns of the crew's clock
+	last    time.Duration // the last intended start, from begin
+	left    bool          // arrivals of the length were never offered
+	backlog int64         // operations that were due and not done when offering ended
+	elapsed time.Duration // from begin until the last operation came back, and at least the length
+	waited  time.Duration // processor time spent on waiting for the next start
+}
+
+// offer runs an open loop: count arrivals, or those of length where count is
+// zero. stop, if not nil, is asked before each arrival and given the time since
+// the begin and how far the generator is behind its schedule.
+//
+// It is the generator, and has this goroutine for itself. While all clients are
+// busy and the buffer is full it waits for them, behind its schedule; arrivals
+// still count from when they were meant to start.
+func (c *crew) offer(s load.Schedule, seed uint64, count int, length time.Duration, stop func(now, behind time.Duration) bool) openRun {
+	next := s.Starts(length, seed)
+	r := openRun{begin: time.Since(c.epoch)}
+	w := waiter{epoch: c.epoch}
+	breathed := r.begin
+	free := r.begin // since when the generator has not been waiting for clients
+	for count == 0 || r.offered < count {
+		offset := next()
+		if count == 0 && offset >= length {
+			break
+		}
+		due := r.begin + offset
+		now := w.until(due)
+		if now-breathed > breath {
+			breathed = now
+			progress()
+		}
+		if stop != nil && stop(now-r.begin, now-due) {
+			r.left = true
+			break
+		}
+		c.pending.Add(1)
+		full := len(c.permits) == cap(c.permits)
+		c.permits <- permit{due: arrival{start: due, offered: now, late: now - max(due, free)}}
+		if full {
+			free = time.Since(c.epoch)
+		}
+		r.offered++
+		r.starts += float64(due)
+		r.last = offset
+	}
+	r.backlog = c.pending.Load()
+	c.drain()
+	if count == 0 && !r.left {
+		w.until(r.begin + length) // a run of a length lasts that long
+	}
+	r.elapsed = time.Since(c.epoch) - r.begin
+	r.waited = w.spent
+	return r
+}
+
+// window returns the time over which the arrivals were offered: from the first
+// to where the next one would have been.
+func (r *openRun) window() time.Duration {
+	if r.offered < 2 {
+		return r.last
+	}
+	return r.last + r.last/time.Duration(r.offered-1)
+}
+
+// A waiter waits for moments more exactly than a timer does, which on an idle
+// machine may be a millisecond late: it sleeps until shortly before, then looks
+// at the clock again and again and lets others run in between.
+type waiter struct {
+	epoch time.Time
+	spent time.Duration // time that was neither slept nor given to others
+}
+
+const (
+	// early is how long before the moment the sleep ends. The poller of the
+	// Go runtime counts in milliseconds on Linux.
+	early = 1200 * time.Microsecond
+	// ours is the longest time between two looks at the clock that counts as
+	// spent here: if it was longer, somebody else had the processor.
+	ours = 2 * time.Microsecond
+	// still is how often the clock may show the same time before the rest is
+	// slept. Only the virtual time of a synctest bubble, which does not pass
+	// while somebody runs, stands still so long.
+	still = 64
+)
+
+// until waits for a moment of the crew's clock and returns the time.
+func (w *waiter) until(moment time.Duration) (now time.Duration) {
+	now = time.Since(w.epoch)
+	if now >= moment {
+		return now
+	}
+	if rest := moment - now; rest > early {
+		time.Sleep(rest - early)
+		now = time.Since(w.epoch)
+	}
+	for same := 0; now < moment; {
+		runtime.Gosched()
+		last := now
+		now = time.Since(w.epoch)
+		switch step := now - last; {
+		case step > ours:
+			same = 0
+		case step > 0:
+			same = 0
+			w.spent += step
+		default:
+			if same++; same >= still {
+				time.Sleep(moment - now)
+				now = time.Since(w.epoch)
+			}
+		}
+	}
+	return now
+}
