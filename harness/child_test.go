@@ -77,6 +77,12 @@ func BenchmarkChild(b *testing.B) {
 		})
 	case "drift":
 		driftingRun(b)
+	case "mix":
+		benchmarkMix(b)
+	case "procs":
+		benchmarkProcs(b)
+	case "invalid":
+		benchmarkInvalid(b)
 	case "lone":
 		Run(b, Spec{}, func(*Client) error { return nil })
 	case "long":

@@ -59,7 +59,8 @@ func (p *params) parts(benchmarks []string, benchtimeGiven bool) []part {
 // first status that is not zero. Between the parts it changes flags of package
 // testing, which reads them anew at every Run.
 func runParts(m *testing.M, list []part) (code int, err error) {
-	skip := flagText("test.skip")
+	skip, cpu := flagText("test.skip"), flagText("test.cpu")
+	cpuFlag.Store(&cpu)
 	for i, one := range list {
 		if one.benchtime != "" {
 			err = setFlag("test.benchtime", one.benchtime)
@@ -199,6 +200,7 @@ func Begin(b *testing.B) {
 		fmt.Fprintf(os.Stderr, "%s%s %s\n", listPrefix, b.Name(), listedLength)
 		b.SkipNow()
 	}
+	useProcs(b)
 	touch(b)
 }
 

@@ -54,6 +54,7 @@ func (m *member) arrive(epoch time.Time, a arrival) {
 type openRun struct {
 	begin   time.Duration // on the crew's clock
 	offered int           // arrivals handed to the clients
+	seen    float64       // the sum of the operations under way at each arrival, itself included
 	starts  float64       // the sum of their intended starts, in ns of the crew's clock
 	last    time.Duration // the last intended start, from begin
 	left    bool          // arrivals of the length were never offered
@@ -90,7 +91,7 @@ func (c *crew) offer(s load.Schedule, seed uint64, count int, length time.Durati
 			r.left = true
 			break
 		}
-		c.pending.Add(1)
+		r.seen += float64(c.pending.Add(1))
 		full := len(c.permits) == cap(c.permits)
 		c.permits <- permit{due: arrival{start: due, offered: now, late: now - max(due, free)}}
 		if full {

@@ -25,7 +25,8 @@ const (
 	lagMean = 50 * time.Microsecond
 	lagMost = time.Millisecond
 	// behindShare of the arrivals may be undone when the last one is offered,
-	// or behindMean times the mean number under way: slow is not behind.
+	// or behindMean times the mean number that an arrival met: slow is not
+	// behind. Of a backlog that only grows, the mean is half.
 	behindShare = 0.1
 	behindMean  = 1.5
 )
@@ -47,6 +48,7 @@ type books struct {
 	offered  int
 	window   time.Duration
 	backlog  int64
+	met      float64 // the mean number of operations under way at an arrival
 	left     bool
 	overload bool
 }
@@ -65,6 +67,7 @@ func (t *trial) books() books {
 		return k
 	}
 	k.open, k.offered, k.window, k.backlog, k.left = true, t.run.offered, t.run.window(), t.run.backlog, t.run.left
+	k.met = t.run.seen / float64(max(t.run.offered, 1))
 	for _, m := range t.crew.members {
 		k.moments += m.open.ends
 	}
@@ -127,8 +130,7 @@ func (k books) behind() string {
 	if k.left {
 		return fmt.Sprintf("saturated: after twice the length %d operations had been begun, of %.4g/s", k.offered, rate)
 	}
-	underWay := k.moments / float64(max(k.elapsed, 1))
-	if float64(k.backlog) > max(behindShare*float64(k.offered), behindMean*underWay) {
+	if float64(k.backlog) > max(behindShare*float64(k.offered), behindMean*k.met) {
 		return fmt.Sprintf("saturated: %d of %d operations were still to do when the last was due, at %.4g/s", k.backlog, k.offered, rate)
 	}
 	return ""
