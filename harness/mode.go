@@ -66,6 +66,15 @@ var modes = []preset{
 	},
 }
 
+// Modes returns the modes, from the shortest to the longest.
+func Modes() []Mode {
+	var list []Mode
+	for _, m := range modes {
+		list = append(list, m.name)
+	}
+	return list
+}
+
 func findMode(name Mode) (preset, bool) {
 	for _, m := range modes {
 		if m.name == name {
@@ -78,8 +87,8 @@ func findMode(name Mode) (preset, bool) {
 // wantMode lists the modes for an error or a usage line.
 func wantMode() string {
 	var names []string
-	for _, m := range modes {
-		names = append(names, string(m.name))
+	for _, m := range Modes() {
+		names = append(names, string(m))
 	}
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]

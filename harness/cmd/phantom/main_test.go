@@ -81,6 +81,7 @@ func TestBadArguments(t *testing.T) {
 		{[]string{"bands"}, "phantom bands: no files: expected benchmark text"},
 		{[]string{"check", "--colour"}, "phantom check: flag provided but not defined: -colour; phantom check -h lists what it takes"},
 		{[]string{"check", "x.txt", "--match", "("}, `phantom check: --match "(": error parsing regexp: missing closing ): ` + "`(`: expected a regular expression"},
+		{[]string{"run", "--mode", "fast"}, `phantom run: mode "fast": expected one of [quick standard stress long-running]`},
 		{[]string{"run", "--count", "0"}, "phantom run: --count 0: expected 1 or more"},
 		{[]string{"run", "--count", "few"}, `phantom run: invalid value "few" for flag -count`},
 		{[]string{"run", "--out", "main_test.go"}, "phantom run: --out main_test.go: the file exists: expected the name of a new one"},

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/phantomdb/phantomdb/harness"
 	"github.com/phantomdb/phantomdb/harness/baseline"
 	"github.com/phantomdb/phantomdb/harness/results"
 )
@@ -79,6 +81,9 @@ func parseRun(c *console, self *command, args []string) (*runSpec, error) {
 		err = s.chooseNamed()
 	case len(s.packages) == 0:
 		s.packages = []string{"./..."}
+	}
+	if mode := s.modeName(c); !slices.Contains(harness.Modes(), harness.Mode(mode)) {
+		err = fmt.Errorf("mode %q: expected one of %v", mode, harness.Modes())
 	}
 	if s.count < 1 {
 		err = fmt.Errorf("--count %d: expected 1 or more", s.count)
