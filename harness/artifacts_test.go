@@ -1,8 +1,10 @@
 package harness
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +54,10 @@ func artifactLines(b *testing.B) {
 		})
 	})
 	b.Run(Name("case", "skipped"), func(b *testing.B) { skip(b, "no such machine") })
+	b.Run(Name("case", "invalid"), func(b *testing.B) {
+		Run(b, Spec{}, func(*Client) error { return nil })
+		skip(b, "the generator lagged") // its row vanishes from the text
+	})
 }
 
 // artifactsOf runs the child and returns what it printed and left.
@@ -104,7 +110,7 @@ func TestEverySampleIsBoundToItsLine(t *testing.T) {
 	require.EqualValues(t, 77, tree.Folders[0].Sample.Seed)
 
 	// Package testing does not repeat what failed or was skipped.
-	require.Len(t, tree.Missing, 2)
+	require.Len(t, tree.Missing, 3)
 	why := map[string]int{}
 	for _, m := range tree.Missing {
 		why[m.Name+": "+m.Why]++
@@ -112,6 +118,7 @@ func TestEverySampleIsBoundToItsLine(t *testing.T) {
 	require.Equal(t, map[string]int{
 		"BenchmarkArtifactsChild/case=failing: the benchmark failed": 1,
 		"BenchmarkArtifactsChild/case=skipped: no such machine":      1,
+		"BenchmarkArtifactsChild/case=invalid: the generator lagged": 1,
 	}, why)
 	require.Contains(t, stderr, "# skipped BenchmarkArtifactsChild/case=skipped: no such machine")
 }
@@ -163,6 +170,33 @@ func TestLostArtifactsFailTheRun(t *testing.T) {
 	require.False(t, failed, "the measurement stands")
 	require.True(t, l.close(), "and the loss is remembered")
 	require.False(t, (*ledger)(nil).close())
+}
+
+// Without -artifacts nothing is written, into a temporary directory either.
+func TestMissingWithoutArtifacts(t *testing.T) {
+	keeping(t, &ledger{})
+	_, failed := bench(t, "1x", func(b *testing.B) {
+		missing(b, "no reason")
+		left, err := os.ReadDir(b.ArtifactDir())
+		require.NoError(b, err)
+		require.Empty(b, left)
+	})
+	require.False(t, failed)
+}
+
+// What a profile turns on, it turns off: the next benchmark must not pay.
+func TestProfilesEnd(t *testing.T) {
+	keeping(t, &ledger{artifacts: true, profiles: []string{"mutex", "block", "heap"}})
+	_, failed := bench(t, "1x", func(b *testing.B) {
+		Run(b, Spec{Warmup: -1}, func(*Client) error {
+			if runtime.SetMutexProfileFraction(-1) != mutexFraction {
+				return errors.New("no profile of locks is on")
+			}
+			return nil
+		})
+	})
+	require.False(t, failed)
+	require.Zero(t, runtime.SetMutexProfileFraction(-1))
 }
 
 //go:noinline

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/harness/measure"
 )
 
 // scrape fetches the metrics as a scraper does and reads them with the parser
@@ -110,6 +112,34 @@ func TestMetricsWhileARunGoesOn(t *testing.T) {
 		require.Contains(t, m, "phantom_operation_errors_total")
 	}
 	require.Zero(t, scrape(t, live.address)["phantom_running"].GetMetric()[0].GetGauge().GetValue())
+}
+
+// Nothing is told that is not known: no quantile before the first operation, no
+// meter whose file has gone, no meters after the run.
+func TestMetricsAreAbsentRatherThanZero(t *testing.T) {
+	l := keeping(t, &ledger{})
+	metrics := func() map[string]*dto.MetricFamily {
+		var text strings.Builder
+		l.writeMetrics(&text)
+		return parseMetrics(t, text.String())
+	}
+	_, failed := bench(t, "1x", func(b *testing.B) {
+		for b.Loop() {
+		}
+		var pool measure.Pool
+		pool.Watch()
+		m := startMeter(b, &Spec{}, track{pool: &pool})
+		latency := metrics()["phantom_operation_latency_seconds"].GetMetric()[0].GetSummary()
+		require.Zero(b, latency.GetSampleCount())
+		require.Empty(b, latency.GetQuantile())
+		require.Contains(b, metrics(), "phantom_goroutines")
+		require.NoError(b, m.watcher.meters.Close())
+		require.NotContains(b, metrics(), "phantom_rss_bytes")
+		m.stop()
+		require.NotContains(b, metrics(), "phantom_goroutines")
+		require.Zero(b, metrics()["phantom_running"].GetMetric()[0].GetGauge().GetValue())
+	})
+	require.False(t, failed)
 }
 
 // Two scrapes and the run at once; with -race this shows what is shared.

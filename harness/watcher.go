@@ -204,7 +204,8 @@ func (w *watcher) room() *measure.Snapshot {
 	return w.meters.NewSnapshot()
 }
 
-// join halves the number of intervals. The first row is the start and stays.
+// join halves the number of intervals, which is even when there is no room for
+// more. The first row is the start and stays.
 func (w *watcher) join() {
 	kept := 1
 	for i := 1; i+1 < len(w.rows); i += 2 {
@@ -215,10 +216,6 @@ func (w *watcher) join() {
 		}
 		w.spare = append(w.spare, early.snapshot)
 		w.rows[kept] = late
-		kept++
-	}
-	if len(w.rows)%2 == 0 { // the last had no partner
-		w.rows[kept] = w.rows[len(w.rows)-1]
 		kept++
 	}
 	clear(w.rows[kept:])

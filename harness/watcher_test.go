@@ -2,6 +2,7 @@ package harness
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -262,6 +263,14 @@ func TestWatchedRunAllocatesNothingPerOperation(t *testing.T) {
 	}
 }
 
+// What JSON has no word for is absent.
+func TestNumbersAreFinite(t *testing.T) {
+	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		require.Nil(t, number(v))
+	}
+	require.InDelta(t, -1.5, *number(-1.5), 0)
+}
+
 // The directories of a benchmark are looked at in the long-running mode, and
 // forgotten with it.
 func TestDiskUse(t *testing.T) {
@@ -274,6 +283,16 @@ func TestDiskUse(t *testing.T) {
 	require.InDelta(t, 5000, disk[len(disk)-1], 0)
 	require.Zero(t, w.rows[0].disk)
 	require.Empty(t, l.dirs)
+
+	// Of a directory with too many files the size is unknown rather than wrong.
+	w, _ = watched(t, l, "1x", func(b *testing.B) {
+		dir := Dir(b)
+		for i := range maxDiskEntries {
+			require.NoError(b, writeZeros(fmt.Sprint(dir, "/", i), 0))
+		}
+		Run(b, Spec{Warmup: -1}, func(*Client) error { return nil })
+	})
+	require.True(t, math.IsNaN(w.rows[0].disk))
 
 	w, s = watched(t, &ledger{}, "1x", func(b *testing.B) {
 		dir := Dir(b)

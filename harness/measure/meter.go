@@ -75,7 +75,7 @@ func openMeters(rt *runtimeSource, sources []source) *Meters {
 	return m
 }
 
-// Close closes the files that reading keeps open.
+// Close closes the files that reading keeps open. It may be called twice.
 func (m *Meters) Close() error {
 	var errs []error
 	for _, s := range m.sources {

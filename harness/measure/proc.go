@@ -2,6 +2,7 @@ package measure
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -33,7 +34,14 @@ type procSource struct {
 }
 
 func (p *procSource) meters() []Meter { return p.list }
-func (p *procSource) close() error    { return p.file.Close() }
+
+// close may be called twice.
+func (p *procSource) close() error {
+	if err := p.file.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 // read asks the kernel again: reading such a file at its beginning makes it
 // anew. A file that has become unreadable leaves NaN.
