@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/harness/baseline"
+	"github.com/phantomdb/phantomdb/harness/results"
 )
 
 const file = `# What this file is.
@@ -160,6 +161,22 @@ func TestOurBaselines(t *testing.T) {
 		"scaling-linear", "scaling-loss", "scaling-variance",
 	} {
 		require.True(t, names[want], want)
+	}
+}
+
+// The references are sound text of the standard mode, each from one machine.
+func TestOurReferences(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "baselines", "reference", "*.txt"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		set := results.ReadFiles(file)
+		require.Empty(t, set.Problems)
+		for _, row := range set.Rows() {
+			require.Equal(t, "standard", row.Mode)
+			require.GreaterOrEqual(t, len(row.Samples), results.MinSamples, "%s: %s", file, row.Name)
+			require.NotEmpty(t, row.Samples[0].Machine.CPU)
+		}
 	}
 }
 
