@@ -2,7 +2,6 @@ package consensus
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -42,7 +41,7 @@ func (r *replica) apply(m *pb.Message) {
 		if e.GetType() != pb.EntryNormal {
 			if err := r.applyConfChange(t, e); err != nil {
 				t.abandon(err)
-				r.host.fail(fmt.Errorf("consensus: group %d: index %d: %w", r.group, e.GetIndex(), err))
+				r.fail(fmt.Errorf("apply index %d: %w", e.GetIndex(), err))
 				return
 			}
 		}
@@ -82,7 +81,7 @@ func (r *replica) appliedAsync(t *applyTask) {
 func (r *replica) appliedTask(t *applyTask) {
 	if t.err != nil {
 		t.abandon(t.err)
-		r.host.fail(fmt.Errorf("consensus: group %d: apply: %w", r.group, t.err))
+		r.fail(fmt.Errorf("apply: %w", t.err))
 		return
 	}
 	last := t.entries[len(t.entries)-1]
@@ -102,10 +101,11 @@ func (r *replica) appliedTask(t *applyTask) {
 	r.seekRemoval()
 }
 
-// abandon ends the wait for the batches of a task that was not applied.
+// abandon ends the wait for the batches of a task that was not applied, and for
+// a change among them if nobody has done so.
 func (t *applyTask) abandon(why error) {
 	for _, b := range t.own {
-		if b != nil && b.count > 0 {
+		if b != nil && !b.ended() {
 			t.r.finish(b, unknown(t.r.group, why))
 		}
 	}
@@ -254,10 +254,7 @@ func (a *applyBatch) addOnce(c *decodedCommand, index uint64, own *batch, pos in
 	p := place{own: own, pos: pos, command: -1, session: c.session, sequence: c.sequence, index: index}
 	switch {
 	case err != nil:
-		if errors.Is(err, ErrNoSession) {
-			err = rejected(a.task.r.group, fmt.Errorf("session %d: %w", c.session, err))
-		}
-		own.refuse(pos, err)
+		own.refuse(pos, fmt.Errorf("consensus: group %d: session %d: %w", a.task.r.group, c.session, err))
 		return
 	case fresh:
 		a.once = true

@@ -91,6 +91,16 @@ func (b *batch) finish(err error) {
 	close(b.done)
 }
 
+// ended says whether the batch has ended.
+func (b *batch) ended() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // result is the outcome of the command at place pos. Only after done.
 func (b *batch) result(pos int) (Result, error) {
 	if b.err != nil {

@@ -113,11 +113,8 @@ func (c *chaosClient) propose(ctx context.Context, g consensus.GroupID, data []b
 			}
 		case !errors.Is(err, consensus.ErrRejected):
 			// One command is under way in a session, so it cannot fall behind
-			// the window.
+			// the window, and nobody ends sessions.
 			c.tb.Errorf("client %d: session %d sequence %d: %v", c.id, command.Session, command.Sequence, err)
-			return kv.Outcome{}, cannotTell
-		case errors.Is(err, consensus.ErrNoSession):
-			c.tb.Errorf("client %d: session %d that nobody ended: %v", c.id, command.Session, err)
 			return kv.Outcome{}, cannotTell
 		}
 		if ctx.Err() != nil || end == certainlyNot && attempt > 5 {

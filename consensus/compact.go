@@ -31,11 +31,14 @@ func (r *replica) shorten(keep int64) {
 	if r.cut(keep) {
 		return
 	}
+	r.flushMachine()
+	if !r.flushing {
+		return // a snapshot is being installed, which empties the log, or the host stops
+	}
 	if !r.cutting {
 		r.cutting, r.keep = true, keep
 	}
 	r.keep = min(r.keep, keep)
-	r.flushMachine()
 }
 
 // cut cuts the log so that about keep bytes stay, but no further than the
@@ -107,7 +110,7 @@ func (r *replica) flushed(err error) {
 		return
 	}
 	if err != nil {
-		r.host.fail(fmt.Errorf("consensus: group %d: flush machine: %w", r.group, err))
+		r.fail(fmt.Errorf("flush machine: %w", err))
 		return
 	}
 	if r.install != nil {

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -56,7 +57,7 @@ func (c *config) node(id ReplicaID) NodeID {
 }
 
 func (c *config) add(m Member) {
-	i, found := slices.BinarySearchFunc(c.members, m, func(a, b Member) int { return int(int64(a.Replica) - int64(b.Replica)) })
+	i, found := slices.BinarySearchFunc(c.members, m, func(a, b Member) int { return cmp.Compare(a.Replica, b.Replica) })
 	if found {
 		c.members[i] = m
 	} else {

@@ -3,12 +3,14 @@ package consensus
 import (
 	"fmt"
 
+	"go.etcd.io/raft/v3"
+
 	"github.com/phantomdb/phantomdb/consensus/raftlog"
 )
 
 // destroy removes the replica; the log's tombstone tells done.
 func (r *replica) destroy(done raftlog.Completion) {
-	if r.gone {
+	if r.gone && r.failed.Load() == nil {
 		done.Written(rejected(r.group, ErrNoReplica))
 		return
 	}
@@ -23,6 +25,38 @@ func (r *replica) destroy(done raftlog.Completion) {
 	r.busy++
 	r.log.Destroy(&tombstone{r: r, done: done})
 	r.shard.wrote()
+}
+
+// fail stops the replica after an error of its machine, which cannot be asked
+// again: nobody knows what of the batch it holds. The node's other groups go on.
+// Log and machine stay as they are, so that a start after the cause was mended
+// goes on behind what the machine has stored.
+func (r *replica) fail(err error) {
+	if r.gone {
+		return
+	}
+	err = fmt.Errorf("consensus: group %d: %w", r.group, err)
+	r.host.logger.Error("consensus: replica stopped", "group", uint64(r.group), "err", err)
+	r.host.stats.failures.Add(1)
+	r.failed.Store(&err)
+	r.halt()
+	r.abandon(fmt.Errorf("%w: %w", ErrClosed, err), true)
+}
+
+// halt ends the part that the replica takes in its group.
+func (r *replica) halt() {
+	if r.gone {
+		return
+	}
+	if r.asleep.Swap(false) {
+		r.sleepEvent(EventWake)
+	}
+	if r.role == raft.StateLeader {
+		r.stepDown() // followers that sleep would not miss it
+	}
+	r.leader.Store(0)
+	r.cool()
+	r.gone = true
 }
 
 // A tombstone is the end of a replica in the log. The machine goes after it: if
@@ -176,7 +210,7 @@ func (r *replica) abandonWorker(why error) {
 		round.finish(rejected(r.group, why))
 	}
 	r.read.waiting = nil
-	if r.change != nil && r.change.applied {
+	if r.change != nil && !r.change.b.ended() { // its entry has been handed over
 		r.change.b.finish(unknown(r.group, why))
 	}
 	r.change = nil

@@ -7,7 +7,7 @@ import (
 
 // The two ends of a proposal other than success. Every error that Propose,
 // Reconfigure and the session calls return wraps exactly one of them, unless
-// it is ErrSequenceExpired.
+// it is ErrSequenceExpired or ErrNoSession.
 var (
 	// ErrRejected says that the proposal was certainly not applied and never
 	// will be. Trying again, perhaps elsewhere, is safe.
@@ -19,7 +19,8 @@ var (
 
 // Reasons, wrapped beside ErrRejected or ErrUnknown.
 var (
-	// ErrClosed: the Host is closed or the replica was destroyed.
+	// ErrClosed: the Host is closed, or the replica was destroyed or has
+	// stopped after an error of its machine (see Status.Err).
 	ErrClosed = errors.New("closed")
 	// ErrNoReplica: the node has no replica of the group.
 	ErrNoReplica = errors.New("no replica of the group on this node")
@@ -31,16 +32,20 @@ var (
 	ErrInvalidChange = errors.New("invalid change")
 	// ErrTooLarge: the command exceeds Options.MaxCommandBytes.
 	ErrTooLarge = errors.New("command too large")
-	// ErrNoSession: the session does not exist, or has expired.
-	ErrNoSession = errors.New("no such session")
 	// ErrTooManySessions: the group holds Options.MaxSessions sessions.
 	ErrTooManySessions = errors.New("too many sessions")
 )
 
-// ErrSequenceExpired says that the sequence number lies below the window of
-// its session: this attempt changed nothing, and whether an earlier one did
-// is forgotten.
-var ErrSequenceExpired = errors.New("sequence is below the session's window")
+// What is known no more: this attempt changed nothing, and whether an earlier
+// one did is forgotten. A client that cannot tell otherwise must not start over
+// in a new session.
+var (
+	// ErrSequenceExpired: the sequence number lies below the window of its
+	// session.
+	ErrSequenceExpired = errors.New("sequence is below the session's window")
+	// ErrNoSession: the session has expired, or never existed.
+	ErrNoSession = errors.New("no such session")
+)
 
 // A NotLeaderError says that the replica does not lead its group. It wraps
 // ErrRejected.

@@ -234,8 +234,8 @@ func (h *Host) start(g GroupID, lg *raftlog.Group, sm StateMachine, state State)
 		return errors.Join(err, sm.Close())
 	}
 	h.replicas.Store(g, r)
-	h.run(r.w, func() { r.shard.add(r) })
-	if h.dead.Load() { // fail may not have seen it
+	ran := h.run(r.w, func() { r.shard.add(r) })
+	if !ran || h.dead.Load() { // fail may not have seen it
 		r.abandon(ErrClosed, false)
 	}
 	return nil
@@ -253,17 +253,25 @@ func (h *Host) replica(g GroupID) (*replica, error) {
 }
 
 // run runs fn on w and waits for it. With a manual pool it runs here and now,
-// on the goroutine that also calls Run.
-func (h *Host) run(w *worker, fn func()) {
+// on the goroutine that also calls Run. It returns false if the pool was closed
+// and fn will never run.
+func (h *Host) run(w *worker, fn func()) bool {
 	if h.pool.opts.Manual {
 		fn()
-		return
+		return true
 	}
 	c := &call{fn: fn, done: make(chan struct{})}
 	w.post(input{kind: inputCall, h: h, msg: c})
 	select {
 	case <-c.done:
-	case <-h.pool.quit:
+		return true
+	case <-h.pool.ended:
+	}
+	select {
+	case <-c.done: // in the worker's last pass
+		return true
+	default:
+		return false
 	}
 }
 
@@ -276,7 +284,9 @@ func (h *Host) Destroy(g GroupID) error {
 		return err
 	}
 	done := make(waitWritten, 1)
-	h.run(r.w, func() { r.destroy(done) })
+	if !h.run(r.w, func() { r.destroy(done) }) {
+		return rejected(g, ErrClosed)
+	}
 	return h.await(done)
 }
 
@@ -406,7 +416,10 @@ func (h *Host) stop(crash bool) error {
 	}
 	var rest []func() error
 	for i, w := range h.pool.workers {
-		h.run(w, func() { rest = append(rest, h.shards[i].close()...) })
+		end := func() { rest = append(rest, h.shards[i].close()...) }
+		if !h.run(w, end) {
+			end() // the pool was closed first, so the worker is no more
+		}
 	}
 	for _, finish := range rest {
 		err = errors.Join(err, finish())
@@ -418,8 +431,8 @@ func (h *Host) stop(crash bool) error {
 	return err
 }
 
-// fail stops the host after an error that its log or a machine cannot
-// recover from. It is called on a worker; replicas stop at once.
+// fail stops the host after an error that its log cannot recover from. It is
+// called on a worker; replicas stop at once.
 func (h *Host) fail(err error) {
 	if h.dead.Swap(true) {
 		return

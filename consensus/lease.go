@@ -14,8 +14,10 @@ import (
 // Host's monotonic clock or until the leader gives it up, as it does for a
 // transfer: ask again at every use.
 type Lease struct {
-	Term  uint64
-	Start time.Duration // when the leader first held it in this term
+	Term uint64
+	// Start is a moment in this term before the leader first held the lease,
+	// and after the end of every lease of an earlier term.
+	Start time.Duration
 	Until time.Duration
 }
 

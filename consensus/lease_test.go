@@ -133,10 +133,12 @@ func TestLeaseEndsWithTransfer(t *testing.T) {
 			require.Empty(t, m.holders())
 		}
 		require.True(t, c.ended)
-		require.ErrorIs(t, c.err, consensus.ErrRejected)
+		require.ErrorIs(t, c.err, consensus.ErrUnknown)
 		require.Equal(t, term, m.status(1).Term)
 		m.mustPut(1, "k", "v")
 		require.Empty(t, m.holders())
+		m.hold = nil // the message arrives after all
+		m.until("another leader", func() bool { return len(m.holders()) == 1 && m.holders()[0] == 2 })
 	})
 }
 
@@ -447,14 +449,24 @@ func TestSleepingFollowerAsksWhenOthersCampaign(t *testing.T) {
 	})
 }
 
-// The node of the leader lives on and has no replica any more: it answers for
-// it.
+// A leader that goes lets its followers go, asleep or not. If the word is lost,
+// its node answers for it when they ask.
 func TestDestroyedLeaderFreesItsFollowers(t *testing.T) {
 	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
 		m.elect(1)
+		m.until("sleep", func() bool { return m.status(1).Asleep && m.status(2).Asleep && m.status(3).Asleep })
+		require.NoError(t, m.host(1).Destroy(1))
+		m.settle()
+		require.False(t, m.host(2).Bound(1))
+		m.until("a leader", func() bool { return len(m.holders()) == 1 })
+	})
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.lose = dropping(nil, "Release")
 		require.NoError(t, m.host(1).Destroy(1))
 		m.settle()
 		require.True(t, m.host(2).Bound(1))
+		m.lose = nil
 		m.until("a leader", func() bool { return len(m.holders()) == 1 })
 		require.Empty(t, m.host(1).Groups())
 	})

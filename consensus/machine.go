@@ -29,8 +29,10 @@ type StateMachine interface {
 	// never applied anything returns the zero State.
 	Open() (State, error)
 	// Apply applies b and fills results, which has one element per command.
-	// The byte slices in b are only valid during the call. An error is fatal
-	// for the replica.
+	// The byte slices in b are only valid during the call. An error stops the
+	// replica for good, and no other: Apply is not called again before the
+	// host has been started anew and Open told where to go on. The same goes for
+	// an error of Flush and of Install.
 	Apply(b *Batch, results []Result) error
 	// Durable returns the highest index that survives a loss of power.
 	Durable() uint64

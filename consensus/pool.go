@@ -49,6 +49,7 @@ type Pool struct {
 	applier *applyPool
 	wg      sync.WaitGroup
 	quit    chan struct{}
+	ended   chan struct{} // closed when no worker runs any more
 	once    sync.Once
 }
 
@@ -65,7 +66,7 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	}
 	setDefault(&o.ApplyWorkers, o.Workers)
 	setDefault(&o.Yields, 2)
-	p := &Pool{opts: o, quit: make(chan struct{})}
+	p := &Pool{opts: o, quit: make(chan struct{}), ended: make(chan struct{})}
 	p.applier = newApplyPool(o.ApplyWorkers)
 	for i := range o.Workers {
 		w := &worker{pool: p, id: i, wake: make(chan struct{}, 1)}
@@ -100,6 +101,7 @@ func (p *Pool) Close() {
 	p.once.Do(func() {
 		close(p.quit)
 		p.wg.Wait()
+		close(p.ended)
 		p.applier.close()
 	})
 }

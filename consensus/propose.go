@@ -16,7 +16,8 @@ import (
 // wraps ErrUnknown, after which only a retry with the same session and
 // sequence tells. A cancelled context gives ErrUnknown: the command may be on
 // its way. Overload is refused early with an *OverloadError. A retry below the
-// session's window gives ErrSequenceExpired.
+// session's window gives ErrSequenceExpired, one in a session that has expired
+// ErrNoSession: what came of the earlier attempt is forgotten.
 func (h *Host) Propose(ctx context.Context, g GroupID, c Command) (Result, error) {
 	kind := byte(commandPlain)
 	if c.Session != 0 {

@@ -316,8 +316,11 @@ func TestSessionAppliesOnce(t *testing.T) {
 	st, err := l.Status(1)
 	require.NoError(t, err)
 	require.NoError(t, l.ExpireSessions(ctx, 1, st.Last+1))
-	_, err = add(22)
-	require.ErrorIs(t, err, consensus.ErrNoSession)
+	for _, seq := range []uint64{21, 22} { // one that was applied, and one that never was
+		_, err = add(seq)
+		require.ErrorIs(t, err, consensus.ErrNoSession)
+		require.NotErrorIs(t, err, consensus.ErrRejected, "nobody knows any more")
+	}
 }
 
 func TestSessionsAreBounded(t *testing.T) {

@@ -70,15 +70,18 @@ func (h *Host) Reconfigure(ctx context.Context, g GroupID, c Change) error {
 		return err
 	}
 	var b *batch
-	h.run(r.w, func() {
+	if !h.run(r.w, func() {
 		r.ready()
 		b, err = r.reconfigure(&c)
 		r.touch()
-	})
+	}) {
+		return rejected(g, ErrClosed)
+	}
 	var self *leaderLeaves
 	if errors.As(err, &self) {
 		if err := h.Transfer(ctx, g, self.to); err != nil {
-			return err
+			// Whatever becomes of the transfer, nobody proposed the change.
+			return rejected(g, fmt.Errorf("leadership did not pass to replica %d first: %s", self.to, err.Error()))
 		}
 		return r.notLeader()
 	}
@@ -107,8 +110,8 @@ type changeWait struct {
 // reconfigure checks and proposes a change. It returns a nil batch if there is
 // nothing to wait for.
 func (r *replica) reconfigure(c *Change) (*batch, error) {
-	if r.gone {
-		return nil, rejected(r.group, ErrNoReplica)
+	if err := r.stopped(); err != nil {
+		return nil, err
 	}
 	if r.role != raft.StateLeader {
 		return nil, r.notLeader()
@@ -275,11 +278,9 @@ func (r *replica) changeApplied() {
 	if c == nil {
 		return
 	}
-	select {
-	case <-c.b.done: // lost
+	if c.b.ended() { // lost
 		r.change = nil
 		return
-	default:
 	}
 	if c.applied && !r.conf.joint() {
 		r.change = nil
@@ -362,14 +363,17 @@ type transferWait struct {
 // Transfer hands the leadership of g to another voter and returns when that
 // one leads. This node must lead the group. Its lease ends with the attempt,
 // for the rest of its term. Proposals meanwhile are refused. An error wraps
-// ErrRejected if leadership stayed, and ErrUnknown if that cannot be told.
+// ErrRejected if leadership stays, and ErrUnknown if that cannot be told: once
+// the other has been told to campaign it may still do so.
 func (h *Host) Transfer(ctx context.Context, g GroupID, to ReplicaID) error {
 	r, err := h.replica(g)
 	if err != nil {
 		return err
 	}
 	t := &transferWait{to: to, done: make(chan struct{})}
-	h.run(r.w, func() { r.beginTransfer(t); r.touch() })
+	if !h.run(r.w, func() { r.beginTransfer(t); r.touch() }) {
+		return rejected(g, ErrClosed)
+	}
 	select {
 	case <-t.done:
 		return t.err
@@ -385,9 +389,10 @@ func (t *transferWait) finish(err error) {
 
 func (r *replica) beginTransfer(t *transferWait) {
 	r.ready()
+	stopped := r.stopped()
 	switch {
-	case r.gone:
-		t.finish(rejected(r.group, ErrNoReplica))
+	case stopped != nil:
+		t.finish(stopped)
 	case r.role != raft.StateLeader:
 		t.finish(r.notLeader())
 	case t.to == r.id:
@@ -416,6 +421,9 @@ func (r *replica) checkTransfer() {
 		t.finish(nil)
 	case r.role != raft.StateLeader && r.lead != 0:
 		t.finish(r.notLeader())
+	case r.role == raft.StateLeader && r.rn.BasicStatus().LeadTransferee == 0 && r.fort.ended == r.term:
+		// A word to campaign has left in this term and may still arrive.
+		t.finish(unknown(r.group, fmt.Errorf("transfer to replica %d timed out", t.to)))
 	case r.role == raft.StateLeader && r.rn.BasicStatus().LeadTransferee == 0:
 		t.finish(rejected(r.group, fmt.Errorf("transfer to replica %d timed out", t.to)))
 	default:
@@ -434,9 +442,12 @@ func (h *Host) Campaign(g GroupID) error {
 	if err != nil {
 		return err
 	}
-	h.run(r.w, func() {
+	if !h.run(r.w, func() {
+		if err = r.stopped(); err != nil {
+			return
+		}
 		r.ready()
-		if !r.gone && r.lead == 0 && r.mayCampaign(r.now()) {
+		if r.lead == 0 && r.mayCampaign(r.now()) {
 			r.wake()
 			if r.replaying() {
 				r.campaignIn = 1 // with the first tick behind that
@@ -445,6 +456,8 @@ func (h *Host) Campaign(g GroupID) error {
 			}
 		}
 		r.touch()
-	})
-	return nil
+	}) {
+		return rejected(g, ErrClosed)
+	}
+	return err
 }

@@ -42,6 +42,7 @@ type replica struct {
 	asleep  atomic.Bool           // the group is quiesced, for clients
 	leader  atomic.Uint64         // ReplicaID of the leader, 0 if unknown
 	grant   atomic.Pointer[grant] // the lease, nil if there is none
+	failed  atomic.Pointer[error] // why the replica stopped for good, see fail
 	applied atomic.Uint64
 	// reached is applied as clients may rely on it: it moves before they are
 	// woken. committed moves before another node can hear of it.
@@ -160,6 +161,19 @@ func newReplica(h *Host, g GroupID, lg *raftlog.Group, sm StateMachine, state St
 	r.term = st.GetTerm()
 	r.committed.Store(st.GetCommit())
 	return r, nil
+}
+
+// stopped says that nothing can be asked of the replica any more, and why.
+func (r *replica) stopped() error {
+	switch err := r.failed.Load(); {
+	case err != nil:
+		return rejected(r.group, fmt.Errorf("%w: %w", ErrClosed, *err))
+	case r.gone:
+		return rejected(r.group, ErrNoReplica)
+	case r.host.dead.Load():
+		return rejected(r.group, ErrClosed)
+	}
+	return nil
 }
 
 // touch marks the replica for draining in this pass.

@@ -69,13 +69,9 @@ func (s *hostShard) add(r *replica) {
 
 // remove forgets a replica.
 func (s *hostShard) remove(r *replica) {
-	if r.asleep.Swap(false) {
-		r.sleepEvent(EventWake)
-	}
+	r.halt()
 	delete(s.replicas, r.group)
-	r.gone = true
 	s.host.peers.refer(nil, r.conf)
-	r.cool()
 	s.host.replicas.CompareAndDelete(r.group, r)
 }
 

@@ -375,7 +375,7 @@ func (r *replica) installed(err error) {
 		err = r.adopt(state)
 	}
 	if err != nil {
-		r.host.fail(fmt.Errorf("consensus: group %d: install snapshot at index %d: %w", r.group, state.Index, err))
+		r.fail(fmt.Errorf("install snapshot at index %d: %w", state.Index, err))
 		return
 	}
 	old := r.log.HardState()

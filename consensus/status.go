@@ -11,7 +11,7 @@ import (
 // hostStats counts what a host does.
 type hostStats struct {
 	applied, elections, dropped, refused, overloads, truncations atomic.Uint64
-	coldReads, readAheads, stalls, payloads                      atomic.Uint64
+	coldReads, readAheads, stalls, payloads, failures            atomic.Uint64
 	snapshotsSent, snapshotsReceived, snapshotBytes, ticks       atomic.Uint64
 	fatal                                                        atomic.Pointer[error]
 }
@@ -34,6 +34,7 @@ type Stats struct {
 	WarmBytes         int64  // what the reads of the log hold in memory, or are to bring there
 	Stalls            uint64 // times the node stood still, see Options.StallTimeout
 	Stalled           bool   // it does now
+	Failures          uint64 // replicas that stopped after an error, see Status.Err
 }
 
 // Stats returns the host's counters.
@@ -46,6 +47,7 @@ func (h *Host) Stats() Stats {
 		SnapshotBytes: s.snapshotBytes.Load(), PayloadsRefused: s.payloads.Load(), PendingBytes: h.bytes.Load(),
 		ReadAheads: s.readAheads.Load(), ColdReads: s.coldReads.Load(), WarmBytes: h.warmth.bytes(),
 		Stalls: s.stalls.Load(), Stalled: h.watch.stalled.Load(),
+		Failures: s.failures.Load(),
 	}
 }
 
@@ -53,7 +55,7 @@ func (h *Host) Stats() Stats {
 type Status struct {
 	Group   GroupID
 	Replica ReplicaID
-	Role    string // follower, candidate, leader, precandidate
+	Role    string // follower, candidate, leader, precandidate, stopped
 	Term    uint64
 	Leader  ReplicaID // 0: unknown
 	Commit  uint64
@@ -69,11 +71,19 @@ type Status struct {
 	Joint    bool
 	// Match is how far each member's log is known to agree, on the leader.
 	Match map[ReplicaID]uint64
+	// Err is the error of its machine after which the replica stopped for good,
+	// nil as a rule. It takes part in nothing any more, until the host starts
+	// again or the replica is destroyed.
+	Err error
 }
 
 func (s Status) String() string {
-	return fmt.Sprintf("group %d replica %d %s term=%d leader=%d commit=%d applied=%d log=[%d,%d]",
+	text := fmt.Sprintf("group %d replica %d %s term=%d leader=%d commit=%d applied=%d log=[%d,%d]",
 		s.Group, s.Replica, s.Role, s.Term, s.Leader, s.Commit, s.Applied, s.First, s.Last)
+	if s.Err != nil {
+		text += ": " + s.Err.Error()
+	}
+	return text
 }
 
 var roleNames = map[raft.StateType]string{
@@ -90,7 +100,7 @@ func (h *Host) Status(g GroupID) (Status, error) {
 	var s Status
 	err = rejected(g, ErrClosed)
 	h.run(r.w, func() {
-		if !r.gone {
+		if !r.gone || r.failed.Load() != nil {
 			s, err = r.status(), nil
 		}
 	})
@@ -103,6 +113,9 @@ func (r *replica) status() Status {
 		Group: r.group, Replica: r.id, Role: roleNames[b.RaftState], Term: b.GetTerm(), Leader: ReplicaID(b.Lead),
 		Commit: b.GetCommit(), Applied: r.applied.Load(), Durable: r.sm.Durable(), LogBytes: r.log.Bytes(),
 		Asleep: !r.awake, Joint: r.conf.joint(),
+	}
+	if err := r.failed.Load(); err != nil {
+		s.Role, s.Leader, s.Err = "stopped", 0, *err
 	}
 	s.First, _ = r.log.FirstIndex()
 	s.Last, _ = r.log.LastIndex()
