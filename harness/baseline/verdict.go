@@ -97,9 +97,30 @@ func (e *Entry) judge(rows []*results.Row, set *results.Set) []Finding {
 	}
 	var list []Finding
 	for _, row := range mine {
-		list = append(list, e.judgeRow(row))
+		f := e.judgeRow(row)
+		if f.Note == "" {
+			f.Note = skipped(row, set)
+		}
+		list = append(list, f)
 	}
 	return list
+}
+
+// skipped tells of samples of a row that were not measured. The others count:
+// each was a boot of its own.
+func skipped(row *results.Row, set *results.Set) string {
+	n, first := 0, ""
+	for _, s := range set.Skips {
+		if s.Name == row.Name {
+			if n++; n == 1 {
+				first = s.String()
+			}
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d samples are missing, the first: %s", n, n+len(row.Samples), first)
 }
 
 // applies reports whether results of a mode count.
@@ -138,7 +159,7 @@ func (e *Entry) without(v Verdict, note string) Finding {
 func (e *Entry) whyMissing(set *results.Set) string {
 	for _, s := range set.Skips {
 		if e.names(s.Name) {
-			return fmt.Sprintf("skipped (%s:%d): %s", s.File, s.Line, s.Why)
+			return s.String()
 		}
 	}
 	return "no such benchmark in the results"

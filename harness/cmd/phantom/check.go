@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/phantomdb/phantomdb/harness/artifact"
 	"github.com/phantomdb/phantomdb/harness/baseline"
 	"github.com/phantomdb/phantomdb/harness/results"
 )
@@ -46,6 +47,7 @@ func check(_ context.Context, c *console, self *command, args []string) int {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
 	where := fs.String("baselines", "", "`file or folder` of baselines; default: testdata/baselines of the module")
 	match := fs.String("match", "", "judge only baselines whose name matches this `regexp`")
+	artifacts := fs.String("artifacts", "", "`folder` of go test -artifacts, for the reasons of cases that are missing")
 	asJSON := fs.Bool("json", false, "print one JSON value")
 	files, err := self.parse(c, fs, args)
 	if err != nil {
@@ -67,6 +69,10 @@ func check(_ context.Context, c *console, self *command, args []string) int {
 		bad = bad || p.Kind.Bad()
 	}
 	if bad {
+		return statusBadInput
+	}
+	if err := addMissing(set, *artifacts); err != nil {
+		complain(c, "check", err)
 		return statusBadInput
 	}
 	findings := baseline.Judge(entries, set)
@@ -92,6 +98,28 @@ func complain(c *console, command string, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(c.err, "phantom %s: %s\n", command, line)
 	}
+}
+
+// addMissing adds the records of cases that were not measured, but for those
+// that the text remarks on itself.
+func addMissing(set *results.Set, dir string) error {
+	if dir == "" {
+		return nil
+	}
+	tree, err := artifact.Load(dir)
+	if err != nil {
+		return fmt.Errorf("--artifacts: %w", err)
+	}
+	known := map[string]bool{}
+	for _, s := range set.Skips {
+		known[s.Name] = true
+	}
+	for _, m := range tree.Missing {
+		if name := strings.TrimPrefix(m.Name, "Benchmark"); !known[name] {
+			set.Skips = append(set.Skips, results.Skip{Name: name, Why: m.Why, File: dir})
+		}
+	}
+	return nil
 }
 
 // selectEntries loads baselines and keeps those whose name matches.

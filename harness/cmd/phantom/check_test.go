@@ -6,8 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/harness/artifact"
 )
 
 const ours = `level fast
@@ -171,4 +174,27 @@ func TestBands(t *testing.T) {
 	_, errs, status = phantom(t, noGo, "bands", f[2])
 	require.Equal(t, 2, status)
 	require.Contains(t, errs, "phantom bands: "+f[2]+":7: ")
+}
+
+func TestCheckReadsWhyCasesAreMissing(t *testing.T) {
+	text := head + "# skipped BenchmarkGet: told by the text\nBenchmarkX 1 1 ns/op\n"
+	f := files(t, text, ours)
+	dir := t.TempDir()
+	for i, name := range []string{"BenchmarkGet", "BenchmarkPut/disk=sync"} {
+		folder := filepath.Join(dir, string(rune('a'+i)))
+		require.NoError(t, os.Mkdir(folder, 0o700))
+		require.NoError(t, artifact.WriteMissing(folder, artifact.Missing{
+			Package: "a.b/c", Name: name, Procs: 2, Process: "p", Why: "invalid twice", Time: time.Unix(1, 0),
+		}))
+	}
+	out, errs, status := phantom(t, noGo, "check", f[0], "--baselines", f[1], "--artifacts", dir)
+	require.Equal(t, 3, status, errs)
+	require.Contains(t, out, "fast: skipped ("+dir+"): invalid twice\n")
+	require.Contains(t, out, "absent: skipped ("+f[0]+":7): told by the text\n")
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a", artifact.MissingFile), []byte("{"), 0o600))
+	out, errs, status = phantom(t, noGo, "check", f[0], "--baselines", f[1], "--artifacts", dir)
+	require.Equal(t, 2, status)
+	require.Empty(t, out)
+	require.Contains(t, errs, "phantom check: --artifacts: artifact: "+dir)
 }
