@@ -93,7 +93,7 @@ func TestModesKeepTheirBudgets(t *testing.T) {
 	}
 
 	standard := listed(t, "standard")
-	t.Logf("standard: %v", count(standard))
+	t.Logf("standard: %d cases: %v", len(standard), count(standard))
 	require.GreaterOrEqual(t, len(standard), len(cases), "the standard mode leaves nothing out")
 	for length := range count(standard) {
 		require.Contains(t, []string{"2s", "5000x", "1m0s", "plain"}, length)
