@@ -17,6 +17,10 @@ type benchCase struct {
 // listMark begins the lines of the harness that name cases.
 const listMark = "# case "
 
+// maxSaid bounds what is kept of the words of go test, for the case that it
+// fails.
+const maxSaid = 1 << 20
+
 // listCases asks the test binaries for their cases, in the order in which they
 // will run. It takes the time of linking them. status is not zero when go test
 // failed, and text is then what it said.
@@ -40,7 +44,9 @@ func listCases(ctx context.Context, run goTest, args, env []string) (cases []ben
 			// A benchmark that does not run through the harness was run once.
 			open = append(open, benchCase{name: fields[0], length: "1x"})
 		}
-		fmt.Fprintln(&said, line)
+		if said.Len() < maxSaid {
+			fmt.Fprintln(&said, line)
+		}
 	}}
 	status, err = run(ctx, args, append(env, "PHANTOM_LIST=1"), w)
 	return append(cases, open...), status, said.String(), err

@@ -191,6 +191,8 @@ func TestRunPassesTheStatusOn(t *testing.T) {
 	_, errs, status := phantom(t, list(1, "does not compile\n", nil), "run")
 	require.Equal(t, 1, status)
 	require.Equal(t, "does not compile\n", errs)
+	_, errs, _ = phantom(t, list(1, strings.Repeat(strings.Repeat("x", 1023)+"\n", 2000), nil), "run")
+	require.Len(t, errs, maxSaid, "the rest of a flood is dropped")
 	_, errs, status = phantom(t, list(0, "ok  \tp\t0.1s\n", nil), "run", "--bench", "Nothing")
 	require.Equal(t, 2, status)
 	require.Contains(t, errs, `phantom run: --bench "Nothing": no benchmark of ./... matches: expected one at least`)
