@@ -162,6 +162,11 @@ func TestLostArtifactsFailTheRun(t *testing.T) {
 	require.Equal(t, 2, status)
 	require.Contains(t, stderr, "harness: artifacts: ")
 
+	stdout, stderr, status := child(t, "lost", nil, append(benchArgs, "-test.benchtime=1x", "-test.artifacts", "-test.outputdir="+out)...)
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, "# harness: artifacts of BenchmarkChild: artifact: ")
+	require.Len(t, results(t, stdout), 1, "the line is there")
+
 	l := keeping(t, &ledger{artifacts: true})
 	_, failed := bench(t, "1x", func(b *testing.B) {
 		Run(b, Spec{}, func(*Client) error { return nil })
@@ -174,7 +179,7 @@ func TestLostArtifactsFailTheRun(t *testing.T) {
 
 // Without -artifacts nothing is written, into a temporary directory either.
 func TestMissingWithoutArtifacts(t *testing.T) {
-	keeping(t, &ledger{})
+	l := keeping(t, &ledger{})
 	_, failed := bench(t, "1x", func(b *testing.B) {
 		missing(b, "no reason")
 		left, err := os.ReadDir(b.ArtifactDir())
@@ -182,6 +187,7 @@ func TestMissingWithoutArtifacts(t *testing.T) {
 		require.Empty(b, left)
 	})
 	require.False(t, failed)
+	require.False(t, l.close(), "nothing was tried either")
 }
 
 // What a profile turns on, it turns off: the next benchmark must not pay.
@@ -329,6 +335,12 @@ func TestProfilesAreRefused(t *testing.T) {
 	}
 	require.NoError(t, checkProfiles([]string{"heap"}, true))
 	require.NoError(t, checkProfiles(nil, false))
+}
+
+// losingRun is a run whose directory goes away before the records are written.
+func losingRun(b *testing.B) {
+	Run(b, Spec{}, func(*Client) error { return nil })
+	require.NoError(b, os.RemoveAll(b.ArtifactDir()))
 }
 
 // driftingRun is a run in which a goroutine stays behind every millisecond, seen

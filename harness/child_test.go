@@ -75,6 +75,8 @@ func BenchmarkChild(b *testing.B) {
 			dir := DurableDir(b)
 			Run(b, Spec{}, func(*Client) error { return os.WriteFile(filepath.Join(dir, "x"), nil, 0o600) })
 		})
+	case "lost":
+		losingRun(b)
 	case "drift":
 		driftingRun(b)
 	case "mix":

@@ -46,6 +46,7 @@ func TestLeaksAndDriftAreFound(t *testing.T) {
 		{"a log that is not", "disk-used", artifact.Gauge, func(i int) float64 { return float64(i) * (64 << 20) }, "leak"},
 		{"steady rate", "ops", artifact.Counter, noisy(10_000, 500, 0), ""},
 		{"fading rate", "ops", artifact.Counter, noisy(10_000, 500, -20), "drift"},
+		{"fading by a hundredth", "ops", artifact.Counter, noisy(10_000, 1, -0.5), ""},
 		{"rising rate", "ops", artifact.Counter, noisy(10_000, 500, 20), ""},
 		{"rising latency", "latency-p99", artifact.Gauge, noisy(1e6, 1e5, 1e4), "drift"},
 		{"falling latency", "latency-p99", artifact.Gauge, noisy(9e6, 1e5, -1e4), ""},
