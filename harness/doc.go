@@ -16,6 +16,12 @@
 //		}
 //	}
 //
+// With a Schedule the loop is open: operations start when they are due,
+// whatever became of those before, and their latency counts from there. With a
+// Mix they are of several kinds, each with a line of its own behind those of
+// package testing; -bench does not know these lines, so choose kinds with
+// benchfilter. Capacity searches the highest rate within a service level.
+//
 // Run is for operations of 5 us and more, Micro for shorter ones, and Events
 // for benchmarks whose operation is one large event, such as an election, that
 // times itself.
@@ -27,6 +33,8 @@
 //   - With -benchtime=Nx exactly N operations are measured, and no client runs
 //     dry long before the others.
 //   - Time is counted until the last operation has come back.
+//   - A run whose figures contradict each other is repeated once; then its line
+//     says "1 invalid" and carries no other figure.
 //   - A percentile is printed when at least ten values stand beyond it.
 //   - A meter that is missing is absent from the line, not zero.
 //   - A durable case runs on a disk or not at all (see DurableDir).

@@ -15,6 +15,7 @@ const arrivalBuffer = 1024
 // openBooks are what a member books of an open loop, beside its latencies.
 type openBooks struct {
 	lag   *measure.Recorder
+	level *level        // of a capacity search; nil otherwise
 	ready time.Duration // when the last operation was over, on the crew's clock
 	ends  float64       // the sum of the moments at which operations ended, in ns
 }
@@ -44,6 +45,9 @@ func (m *member) arrive(epoch time.Time, a arrival) {
 	slow := m.account(err, end-a.start)
 	slow = m.open.lag.Record(a.late+began-max(a.offered, m.open.ready)) || slow
 	m.open.ends += float64(end)
+	if m.open.level != nil {
+		m.open.level.count(end-a.start, err)
+	}
 	if slow {
 		end = time.Since(epoch)
 	}
@@ -57,6 +61,7 @@ type openRun struct {
 	seen    float64       // the sum of the operations under way at each arrival, itself included
 	starts  float64       // the sum of their intended starts, in ns of the crew's clock
 	last    time.Duration // the last intended start, from begin
+	overdue time.Duration // how far behind the last start the generator was
 	left    bool          // arrivals of the length were never offered
 	backlog int64         // operations that were due and not done when offering ended
 	elapsed time.Duration // from begin until the last operation came back, and at least the length
@@ -99,7 +104,7 @@ func (c *crew) offer(s load.Schedule, seed uint64, count int, length time.Durati
 		}
 		r.offered++
 		r.starts += float64(due)
-		r.last = offset
+		r.last, r.overdue = offset, now-due
 	}
 	r.backlog = c.pending.Load()
 	c.drain()
@@ -124,14 +129,15 @@ func (r *openRun) window() time.Duration {
 // machine may be a millisecond late: it sleeps until shortly before, then looks
 // at the clock again and again and lets others run in between.
 type waiter struct {
-	epoch time.Time
-	spent time.Duration // time that was neither slept nor given to others
+	epoch   time.Time
+	spent   time.Duration // time that was neither slept nor given to others
+	virtual bool          // a sleep ended to the nanosecond: time is virtual
 }
 
 const (
 	// early is how long before the moment the sleep ends. The poller of the
 	// Go runtime counts in milliseconds on Linux.
-	early = 1200 * time.Microsecond
+	early time.Duration = 1200 * time.Microsecond
 	// ours is the longest time between two looks at the clock that counts as
 	// spent here: if it was longer, somebody else had the processor.
 	ours = 2 * time.Microsecond
@@ -147,9 +153,16 @@ func (w *waiter) until(moment time.Duration) (now time.Duration) {
 	if now >= moment {
 		return now
 	}
-	if rest := moment - now; rest > early {
-		time.Sleep(rest - early)
+	margin := early
+	if w.virtual {
+		margin = 0
+	}
+	for rest := moment - now; rest > margin; rest = moment - now {
+		time.Sleep(min(rest-margin, breath))
 		now = time.Since(w.epoch)
+		if rest > breath {
+			progress()
+		}
 	}
 	for same := 0; now < moment; {
 		runtime.Gosched()
@@ -165,6 +178,7 @@ func (w *waiter) until(moment time.Duration) (now time.Duration) {
 			if same++; same >= still {
 				time.Sleep(moment - now)
 				now = time.Since(w.epoch)
+				w.virtual = now == moment
 			}
 		}
 	}

@@ -1,6 +1,10 @@
 package harness
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/phantomdb/phantomdb/harness/load"
+)
 
 // BenchmarkOverhead asks what a closed loop costs an operation that does
 // nothing: two clock readings, the books and the permits.
@@ -10,6 +14,20 @@ func BenchmarkOverhead(b *testing.B) {
 	for _, clients := range Axis("clients", 1, 2, 64, 256) {
 		b.Run(Name("clients", clients), func(b *testing.B) {
 			Run(b, Spec{Clients: clients}, func(*Client) error { return nil })
+		})
+	}
+}
+
+// BenchmarkOpenOverhead asks what an open loop costs an operation that does
+// nothing: three clock readings, the books and the way from the generator to a
+// client. All of them are overdue, so that nobody waits for the next.
+//
+//	go test -run='^$' -bench=OpenOverhead ./harness
+func BenchmarkOpenOverhead(b *testing.B) {
+	for _, clients := range Axis("clients", 2, 64) {
+		b.Run(Name("clients", clients), func(b *testing.B) {
+			s := Spec{Clients: clients, Schedule: load.Constant(1e7), Overload: true}
+			Run(b, s, func(*Client) error { return nil })
 		})
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/harness/load"
 )
 
 // bench runs f as a benchmark of the length given, and returns its result and
@@ -360,5 +362,14 @@ func TestRunAllocatesNothingPerOperation(t *testing.T) {
 		})
 		require.False(t, failed)
 		require.Less(t, res.Extra["allocs/op"], 0.005, "%d clients", clients)
+		res, failed = bench(t, "100000x", func(b *testing.B) {
+			s := Spec{Clients: clients, Schedule: load.Poisson(1e7), Overload: true, Mix: readsAndWrites(b)}
+			Run(b, s, func(*Client) error { return nil })
+		})
+		require.False(t, failed)
+		if res.Extra["invalid"] == 0 {
+			require.Less(t, res.Extra["allocs/op"], 0.005, "%d clients in an open loop", clients)
+		}
+		tail.take()
 	}
 }

@@ -48,6 +48,7 @@ type books struct {
 	offered  int
 	window   time.Duration
 	backlog  int64
+	overdue  time.Duration
 	met      float64 // the mean number of operations under way at an arrival
 	left     bool
 	overload bool
@@ -67,7 +68,7 @@ func (t *trial) books() books {
 		return k
 	}
 	k.open, k.offered, k.window, k.backlog, k.left = true, t.run.offered, t.run.window(), t.run.backlog, t.run.left
-	k.met = t.run.seen / float64(max(t.run.offered, 1))
+	k.overdue, k.met = t.run.overdue, t.run.seen/float64(max(t.run.offered, 1))
 	for _, m := range t.crew.members {
 		k.moments += m.open.ends
 	}
@@ -129,6 +130,10 @@ func (k books) behind() string {
 	rate := float64(k.offered) / max(k.window.Seconds(), 1e-9)
 	if k.left {
 		return fmt.Sprintf("saturated: after twice the length %d operations had been begun, of %.4g/s", k.offered, rate)
+	}
+	// The buffer bounds the backlog. Beyond it, the generator itself is behind.
+	if float64(k.overdue) > behindShare*float64(k.window) {
+		return fmt.Sprintf("saturated: the last of %d operations was on offer %v after it was due, at %.4g/s", k.offered, k.overdue, rate)
 	}
 	if float64(k.backlog) > max(behindShare*float64(k.offered), behindMean*k.met) {
 		return fmt.Sprintf("saturated: %d of %d operations were still to do when the last was due, at %.4g/s", k.backlog, k.offered, rate)
