@@ -130,12 +130,14 @@ type moved struct {
 	from, to position
 }
 
-// evacuate writes what is live in s again. States have moved when it returns;
+// evacuate writes what is live in s again. States and the owners' records have
+// moved when it returns;
 // the entries' copies take effect with move.take once they are durable.
 func (d *Disk) evacuate(s *segment, owners []*owner) ([]move, error) {
 	var moves []move
 	var err error
 	for _, o := range owners {
+		d.moveMeta(o, s)
 		o.each(func(g *Group) {
 			if err != nil {
 				return

@@ -227,7 +227,7 @@ type Stats struct {
 
 	Segments   int   // in the log now
 	DiskBytes  int64 // of those segments, without spares
-	LiveBytes  int64 // of live entries and states in them
+	LiveBytes  int64 // of live entries, states and owners' records in them
 	CacheBytes int64 // bound of entries in memory that are written out
 	// LiveEntries of all groups take at most IndexBytes each in memory, besides
 	// the cache.

@@ -34,8 +34,10 @@
 //	truncate         index | term
 //	state            flags | replica | base index | base term | term | vote | commit | meta
 //	skip             anything
+//	owner            meta
 //
-// Fields are unsigned varints; data and meta run to the end of the record.
+// Fields are unsigned varints; data and meta run to the end of the record. What
+// an owner keeps for itself (Log.SetMeta) names group 0, and the newest counts.
 // Frames begin at multiples of 32 bytes. Every checksum is a CRC-32C that
 // begins with a mix of store, segment and offset, so what an earlier use left
 // in a recycled file never looks valid.
@@ -54,9 +56,9 @@
 // # Collection
 //
 // Truncation is a record. Segments go from the oldest on: what is still live
-// in one, the state of a group or entries of a group that lags, is written
-// again at the end of the log, and the segment is recycled when that copy is
-// durable. A rewritten entry does not cut what follows it, and its group's
+// in one, the state of a group, entries of a group that lags or the record of an
+// owner, is written again at the end of the log, and the segment is recycled
+// when that copy is durable. A rewritten entry does not cut what follows it, and its group's
 // position moves only once the copy is durable, so replay finds the newest
 // truth in the order of the log whether or not the old segment is still there.
 //

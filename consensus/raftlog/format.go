@@ -136,6 +136,7 @@ const (
 	kindTruncate                 // entries up to an index are not needed
 	kindState                    // all there is to a group but its entries
 	kindSkip                     // what a crashed owner had not flushed
+	kindOwner                    // what an owner keeps for itself, of group 0
 )
 
 const (
@@ -153,7 +154,7 @@ type record struct {
 	flags            uint64
 	replica          ReplicaID
 	hard             hardState
-	data             []byte // of an entry, or meta of a state
+	data             []byte // of an entry, or meta of a state or an owner
 	at               position
 	length           uint32 // in the file, with its header
 }
@@ -169,8 +170,8 @@ func (r *record) decode(b []byte) error {
 		return errRecord
 	}
 	r.kind = kind(b[0])
-	if r.kind < kindEntry || r.kind > kindSkip {
-		return fmt.Errorf("raftlog: record of kind %d, expected %d to %d", r.kind, kindEntry, kindSkip)
+	if r.kind < kindEntry || r.kind > kindOwner {
+		return fmt.Errorf("raftlog: record of kind %d, expected %d to %d", r.kind, kindEntry, kindOwner)
 	}
 	d := fields{rest: b[1:]}
 	if r.kind == kindSkip {
@@ -190,9 +191,14 @@ func (r *record) decode(b []byte) error {
 		r.index, r.term = d.uvarint(), d.uvarint()
 		r.hard = d.hard()
 		r.data, d.rest = d.rest, nil
+	case kindOwner:
+		r.data, d.rest = d.rest, nil
 	}
 	if d.bad || len(d.rest) > 0 {
 		return errRecord
+	}
+	if r.kind == kindOwner && r.group != 0 {
+		return fmt.Errorf("raftlog: record of owner %d that names group %d, expected 0", r.owner, r.group)
 	}
 	if r.index > maxIndex {
 		return fmt.Errorf("raftlog: record of index %d, expected at most %d", r.index, uint64(maxIndex))
@@ -245,6 +251,8 @@ func (r *record) appendBody(b []byte) []byte {
 		b = binary.AppendUvarint(b, r.index)
 		b = binary.AppendUvarint(b, r.term)
 		b = r.hard.append(b)
+		b = append(b, r.data...)
+	case kindOwner:
 		b = append(b, r.data...)
 	}
 	return b

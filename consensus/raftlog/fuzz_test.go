@@ -16,6 +16,7 @@ var seedRecords = []record{
 	{kind: kindTruncate, owner: 1, group: 7, index: 11, term: 2},
 	{kind: kindState, owner: 1, group: 7, flags: flagFresh | flagDestroyed, replica: 3},
 	{kind: kindSkip},
+	{kind: kindOwner, owner: 1, data: []byte("kept")},
 }
 
 // FuzzRecord decodes anything without harm, and what it takes it writes again

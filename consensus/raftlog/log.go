@@ -23,6 +23,8 @@ type owner struct {
 
 	mu     sync.Mutex
 	groups map[GroupID]*Group // guarded by mu, tombstones included
+	meta   []byte             // guarded by mu; as given to SetMeta
+	at     span               // guarded by mu; of its newest record, length 0 if there is none
 }
 
 // newOwner adds an owner without groups. The caller holds d.mu or is alone.
@@ -204,6 +206,9 @@ func (l *Log) leave(crash bool) {
 		g.mu.Unlock()
 	}
 	o.groups = make(map[GroupID]*Group)
+	d.mu.Lock()
+	d.move(&o.at, span{})
+	d.mu.Unlock()
 }
 
 // waiting is a Completion to wait for.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -52,6 +53,9 @@ func brief(s string) string {
 
 type modelKey struct{ owner, group uint64 }
 
+// ownRecord stands in a key for what an owner keeps for itself.
+const ownRecord = math.MaxUint64
+
 // A modelOp is one write, as it changes the model.
 type modelOp struct {
 	seq   int
@@ -63,7 +67,9 @@ type modelOp struct {
 func digest(m map[modelKey]modelGroup) string {
 	var lines []string
 	for k, g := range m {
-		if g.destroyed {
+		if k.group == ownRecord {
+			lines = append(lines, fmt.Sprintf("%d keeps %s", k.owner, brief(g.meta)))
+		} else if g.destroyed {
 			lines = append(lines, fmt.Sprintf("%d/%d tombstone %d", k.owner, k.group, g.replica))
 		} else {
 			lines = append(lines, fmt.Sprintf("%d/%d %v", k.owner, k.group, g))
@@ -132,6 +138,9 @@ func (r *rig) open() {
 func (r *rig) actual() string {
 	m := map[modelKey]string{}
 	for o, l := range r.logs {
+		if b := l.Meta(); b != nil {
+			m[modelKey{o, ownRecord}] = fmt.Sprintf("%d keeps %s", o, brief(string(b)))
+		}
 		for _, info := range l.Groups() {
 			k := modelKey{o, uint64(info.Group)}
 			if info.Destroyed {
@@ -198,6 +207,10 @@ func (r *rig) data() string {
 // step makes one random write.
 func (r *rig) step() {
 	k := modelKey{r.rng.Uint64N(rigOwners), r.rng.Uint64N(rigGroups)}
+	if r.rng.IntN(60) == 0 {
+		r.setMeta(k.owner)
+		return
+	}
 	m, exists := r.now[k]
 	l, id := r.logs[k.owner], raftlog.GroupID(k.group)
 	if !exists || m.destroyed {
@@ -234,6 +247,14 @@ func (r *rig) step() {
 	default:
 		g.Destroy(r.write(k, func(m modelGroup) modelGroup { return modelGroup{replica: m.replica, destroyed: true} }))
 	}
+}
+
+// setMeta is rare, so that collection meets the record more than once.
+func (r *rig) setMeta(owner uint64) {
+	meta := r.data()
+	meta = meta[:min(len(meta), 1000)]
+	done := r.write(modelKey{owner, ownRecord}, func(modelGroup) modelGroup { return modelGroup{meta: meta} })
+	r.ok(r.logs[owner].SetMeta([]byte(meta), done), "set meta")
 }
 
 func (r *rig) create(l *raftlog.Log, k modelKey, m modelGroup) {

@@ -33,6 +33,11 @@ func (rp *replay) apply(r *record) error {
 	if r.kind == kindSkip || rp.only != nil && r.owner != rp.only.id {
 		return nil
 	}
+	o := rp.findOwner(r)
+	if r.kind == kindOwner {
+		o.replayOwner(r)
+		return nil
+	}
 	g := rp.find(r)
 	switch r.kind {
 	case kindEntry:
@@ -49,13 +54,18 @@ func (rp *replay) apply(r *record) error {
 	return nil
 }
 
-func (rp *replay) find(r *record) *Group {
+func (rp *replay) findOwner(r *record) *owner {
 	if rp.owner == nil || rp.owner.id != r.owner {
 		rp.owner, rp.group = rp.disk.owners[r.owner], nil
 		if rp.owner == nil {
 			rp.owner = rp.disk.newOwner(r.owner)
 		}
 	}
+	return rp.owner
+}
+
+// find returns the group of r, of the owner that was found last.
+func (rp *replay) find(r *record) *Group {
 	if rp.group != nil && rp.group.id == r.group {
 		return rp.group
 	}
@@ -146,6 +156,7 @@ func (rp *replay) finish() error {
 		if rp.only != nil && o != rp.only {
 			continue
 		}
+		d.finishOwner(o)
 		for _, g := range o.groups {
 			if err := g.finish(); err != nil {
 				return err
@@ -197,7 +208,7 @@ func (d *Disk) refresh(o *owner) error {
 	d.mu.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.groups = make(map[GroupID]*Group)
+	o.groups, o.meta = make(map[GroupID]*Group), nil
 	rp, sc := newReplay(d, o, segs), newScanner(d.store, segs)
 	for _, s := range segs {
 		if end.seg < s.num {
