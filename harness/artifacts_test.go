@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -45,6 +46,17 @@ func artifactLines(b *testing.B) {
 	b.Run(Name("event", 1), func(b *testing.B) {
 		Events(b, Spec{}, func(int) (Event, error) { return Event{Took: time.Second}, nil })
 	})
+	b.Run(Name("mix", 2), func(b *testing.B) {
+		Run(b, Spec{Clients: 2, Mix: readsAndWrites(b)}, func(*Client) error { return nil })
+	})
+	b.Run(Name("case", "contradictory"), func(b *testing.B) {
+		s := Spec{}
+		m := startMeter(b, &s)
+		for b.Loop() {
+		}
+		m.stop()
+		condemn(b, m, "two accounts of one time")
+	})
 	b.Run(Name("case", "failing"), func(b *testing.B) {
 		Run(b, Spec{}, func(c *Client) error {
 			if c.Iter > 20 {
@@ -76,8 +88,8 @@ func TestEverySampleIsBoundToItsLine(t *testing.T) {
 	stdout, stderr, status, tree := artifactsOf(t, "artifacts", []string{"PHANTOM_NODES=7"}, "-test.benchtime=200x", "-test.count=2")
 	require.Equal(t, 1, status, "a benchmark failed")
 	rows := results(t, stdout)
-	require.Len(t, rows, 8, "two of each that was measured")
-	require.Len(t, tree.Folders, 8)
+	require.Len(t, rows, 16, "two of each line")
+	require.Len(t, tree.Folders, 12)
 	bound := map[int]int{}
 	for i, row := range rows {
 		printed := map[string]float64{}
@@ -90,11 +102,18 @@ func TestEverySampleIsBoundToItsLine(t *testing.T) {
 		}
 		f, kind, ok := tree.Bind(row.GetConfig("pkg"), "Benchmark"+row.Name.String(), printed)
 		require.True(t, ok, "row %d of %s: %v", i, row.Name, printed)
+		if i >= len(tree.Folders) { // kinds of operation come last
+			require.Equal(t, "Benchmark"+row.Name.String(), kind.Name+"-"+strconv.Itoa(f.Sample.Procs))
+			require.EqualValues(t, row.Iters, kind.Iterations)
+			bound[100+i]++
+			continue
+		}
 		require.Nil(t, kind)
 		for unit := range printed {
 			require.Contains(t, f.Sample.Values, unit, row.Name.String())
 		}
 		bound[f.Sample.Order]++
+		require.Equal(t, strings.Contains(f.Sample.Name, "contradictory"), f.Sample.Invalid != "")
 		require.Equal(t, i, f.Sample.Order, "in the order of the text")
 		require.Equal(t, i%2, f.Sample.Index)
 		require.EqualValues(t, row.Iters, f.Sample.Iterations)
@@ -106,19 +125,20 @@ func TestEverySampleIsBoundToItsLine(t *testing.T) {
 		require.Contains(t, tree.Environments, f.Sample.Process)
 		checkFolder(t, f)
 	}
-	require.Len(t, bound, 8)
+	require.Len(t, bound, 16)
 	require.EqualValues(t, 77, tree.Folders[0].Sample.Seed)
 
 	// Package testing does not repeat what failed or was skipped.
-	require.Len(t, tree.Missing, 3)
+	require.Len(t, tree.Missing, 5)
 	why := map[string]int{}
 	for _, m := range tree.Missing {
 		why[m.Name+": "+m.Why]++
 	}
 	require.Equal(t, map[string]int{
-		"BenchmarkArtifactsChild/case=failing: the benchmark failed": 1,
-		"BenchmarkArtifactsChild/case=skipped: no such machine":      1,
-		"BenchmarkArtifactsChild/case=invalid: the generator lagged": 1,
+		"BenchmarkArtifactsChild/case=contradictory: invalid twice: two accounts of one time": 2,
+		"BenchmarkArtifactsChild/case=failing: the benchmark failed":                          1,
+		"BenchmarkArtifactsChild/case=skipped: no such machine":                               1,
+		"BenchmarkArtifactsChild/case=invalid: the generator lagged":                          1,
 	}, why)
 	require.Contains(t, stderr, "# skipped BenchmarkArtifactsChild/case=skipped: no such machine")
 }
@@ -138,6 +158,10 @@ func checkFolder(t *testing.T, f *artifact.Folder) {
 	require.Positive(t, *allocated.Delta)
 	log, ok, err := f.Latency()
 	require.NoError(t, err)
+	if f.Sample.Invalid != "" {
+		require.False(t, ok)
+		return
+	}
 	if strings.Contains(f.Sample.Name, "micro") {
 		require.False(t, ok)
 		require.GreaterOrEqual(t, f.Sample.Values["B/op"], 100.0)
@@ -145,11 +169,16 @@ func checkFolder(t *testing.T, f *artifact.Folder) {
 		return
 	}
 	require.True(t, ok)
-	count := int64(0)
+	count := map[string]int64{}
 	for _, in := range log.Intervals {
-		count += in.Latency.Count()
+		count[in.Tag] += in.Latency.Count()
 	}
-	require.Equal(t, f.Sample.Iterations, count)
+	require.Equal(t, f.Sample.Iterations, count[""])
+	for _, k := range f.Sample.Kinds {
+		require.Equal(t, k.Iterations, count[k.Tag], k.Tag)
+		_, ok := series.Column("latency-mean-" + k.Tag)
+		require.True(t, ok, k.Tag)
+	}
 	require.WithinDuration(t, f.Sample.Start, log.Start, time.Millisecond)
 }
 
@@ -173,6 +202,8 @@ func TestLostArtifactsFailTheRun(t *testing.T) {
 		require.NoError(t, os.RemoveAll(b.ArtifactDir())) // what a full disk does, too
 	})
 	require.False(t, failed, "the measurement stands")
+	_, remarks := tail.take()
+	require.Len(t, remarks, 1)
 	require.True(t, l.close(), "and the loss is remembered")
 	require.False(t, (*ledger)(nil).close())
 }

@@ -105,13 +105,13 @@ func (l *ledger) close() (broken bool) {
 	return l.broken > 0
 }
 
-// complain says on standard error that evidence about b is lost. The
+// complain says at the end of the run that evidence about b is lost. The
 // measurement stands, and the process will not end with status 0.
 func (l *ledger) complain(b *testing.B, err error) {
 	l.mu.Lock()
 	l.broken++
 	l.mu.Unlock()
-	fmt.Fprintf(os.Stderr, "# harness: artifacts of %s: %v\n", b.Name(), err)
+	tail.remark(fmt.Sprintf("# harness: artifacts of %s: %v", b.Name(), err))
 }
 
 // noteDir remembers a data directory of b until b ends.

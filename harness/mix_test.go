@@ -168,7 +168,10 @@ func TestInvalidSample(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, tree.Missing, 2)
 	require.Contains(t, tree.Missing[0].Why, "the generator was late by")
-	require.Len(t, tree.Folders, 1)
+	require.Len(t, tree.Folders, 3, "what was measured is kept, for whoever asks why")
+	for i, f := range tree.Folders {
+		require.Equal(t, i != 1, f.Sample.Invalid != "", "sample %d", i)
+	}
 
 	_, stderr, status = child(t, "invalid", []string{fileVar + "=" + filepath.Join(dir, "m"), "PHANTOM_STRICT=1"}, append(benchArgs, "-test.benchtime=100x")...)
 	require.Equal(t, 1, status)

@@ -3,7 +3,6 @@ package harness
 import (
 	"cmp"
 	"math"
-	"os"
 	"reflect"
 	"runtime"
 	"strings"
@@ -31,8 +30,8 @@ func (w *watcher) finish() {
 	case w.b.Skipped():
 		return // whoever skipped it left a record
 	case w.invalid != "":
+		// What was measured is kept as well, for whoever asks why.
 		missing(w.b, "invalid twice: "+w.invalid)
-		return
 	}
 	series := w.series()
 	if w.ledger.drift {
@@ -66,7 +65,7 @@ func (w *watcher) sample() artifact.Sample {
 		Iterations: int64(w.b.N), Values: lineOf(w.b), Kinds: w.kinds,
 		Mode: string(p.mode), Parameters: map[string]string{}, Seed: cmp.Or(w.spec.Seed, p.seed),
 		Commit: w.ledger.environment.Commit, Modified: w.ledger.environment.Modified,
-		Start: w.began, Elapsed: int64(w.elapsed), Findings: w.findings,
+		Start: w.began, Elapsed: int64(w.elapsed), Invalid: w.invalid, Findings: w.findings,
 	}
 	for _, t := range p.table() {
 		if t.Name != "dir" { // a path of somebody's machine
@@ -124,7 +123,7 @@ func (w *watcher) writeLatency(dir string) error {
 	return artifact.WriteLatency(dir, log)
 }
 
-// remark prints a finding on standard error.
+// remark puts a finding at the end of what standard error says.
 func remark(b *testing.B, f artifact.Finding) {
-	_, _ = os.Stderr.WriteString("# " + f.Reason + " " + b.Name() + ": " + f.Text + "\n")
+	tail.remark("# " + f.Reason + " " + b.Name() + ": " + f.Text)
 }

@@ -26,7 +26,9 @@ const (
 
 // A Tree is what a directory of artifacts holds.
 type Tree struct {
-	Folders      []*Folder // by process and order
+	// Folders are all samples by time, those that are not valid too: see
+	// Sample.Invalid. Such a case stands in Missing as well.
+	Folders      []*Folder
 	Missing      []Missing
 	Environments map[string]Environment // by id
 
