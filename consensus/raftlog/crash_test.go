@@ -24,6 +24,33 @@ type hookFS struct {
 	syncErr  error                 // guarded by mu; what syncs return from now on
 	writeErr error                 // guarded by mu
 	loose    map[string][][2]int64 // by name, ranges written since the last sync
+	bytes    int64                 // guarded by mu; written
+	syncs    int64                 // guarded by mu; of files and directories
+}
+
+// counted returns how much was written and how many syncs there were.
+func (h *hookFS) counted() (bytes, syncs int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.bytes, h.syncs
+}
+
+// OpenDir counts syncs and calls nothing.
+func (h *hookFS) OpenDir(name string) (vfs.File, error) {
+	f, err := h.FS.OpenDir(name)
+	return &hookDir{File: f, fs: h}, err
+}
+
+type hookDir struct {
+	vfs.File
+	fs *hookFS
+}
+
+func (d *hookDir) Sync() error {
+	d.fs.mu.Lock()
+	d.fs.syncs++
+	d.fs.mu.Unlock()
+	return d.File.Sync()
 }
 
 // fail makes every write or sync end in err.
@@ -92,6 +119,7 @@ func (f *hookFile) WriteAt(p []byte, off int64) (int, error) {
 	if f.fs.loose == nil {
 		f.fs.loose = map[string][][2]int64{}
 	}
+	f.fs.bytes += int64(len(p))
 	f.fs.loose[f.name] = append(f.fs.loose[f.name], [2]int64{off, off + int64(len(p))})
 	f.fs.mu.Unlock()
 	n, err := f.File.WriteAt(p, off)
@@ -123,6 +151,7 @@ func (f *hookFile) sync(sync func() error) error {
 	}
 	err := sync()
 	f.fs.mu.Lock()
+	f.fs.syncs++
 	delete(f.fs.loose, f.name)
 	f.fs.mu.Unlock()
 	f.fs.call()

@@ -76,15 +76,8 @@ func OpenDisk(fs vfs.FS, dir string, o Options) (*Disk, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	if err := makeDir(fs, dir); err != nil {
-		return nil, err
-	}
-	lock, err := fs.Lock(fs.PathJoin(dir, lockName))
-	if err != nil {
-		return nil, fmt.Errorf("raftlog: lock %s: %w", dir, err)
-	}
 	d := &Disk{
-		fs: fs, dir: dir, opts: o, lock: lock,
+		fs: fs, dir: dir, opts: o,
 		wake: make(chan struct{}, 1), chores: make(chan struct{}, 1),
 		stop: make(chan struct{}), preStop: make(chan struct{}),
 		flushing: make(chan struct{}, 1), maint: make(chan struct{}, 1),
@@ -92,6 +85,14 @@ func OpenDisk(fs vfs.FS, dir string, o Options) (*Disk, error) {
 		nextSize: o.MinSegmentBytes,
 		owners:   make(map[uint64]*owner),
 	}
+	if err := d.makeDir(); err != nil {
+		return nil, err
+	}
+	lock, err := fs.Lock(fs.PathJoin(dir, lockName))
+	if err != nil {
+		return nil, fmt.Errorf("raftlog: lock %s: %w", dir, err)
+	}
+	d.lock = lock
 	if err := d.recover(); err != nil {
 		return nil, errors.Join(err, d.closeFiles(), lock.Close())
 	}
@@ -210,6 +211,7 @@ func (d *Disk) closeFiles() error {
 // counters are the figures behind Stats.
 type counters struct {
 	flushes, syncs, syncNanos, bytes, segmentsMade, recycled, retired, rewritten, readBack atomic.Int64
+	prepared, prepareSyncs                                                                 atomic.Int64
 }
 
 // Stats are figures of a Disk since it was opened.
@@ -218,6 +220,11 @@ type Stats struct {
 	Syncs    int64         // flushes that synced, and syncs at segment ends
 	SyncTime time.Duration // spent in syncs; divide by Syncs for the mean
 	Bytes    int64         // written, with headers and padding
+	// PreparedBytes and PrepareSyncs are what the disk had to do beside the log
+	// itself: zeros that fill files ahead of use or follow the end of a recovered
+	// log, headers of segments, and syncs of these and of directories. All that
+	// was written is Bytes + PreparedBytes, all syncs are Syncs + PrepareSyncs.
+	PreparedBytes, PrepareSyncs int64
 	// RewrittenBytes were written again by collection, ReadBytes read back
 	// because the cache no longer had them.
 	RewrittenBytes, ReadBytes int64
@@ -240,6 +247,7 @@ func (d *Disk) Stats() Stats {
 	s := Stats{
 		Flushes: c.flushes.Load(), Syncs: c.syncs.Load(), SyncTime: time.Duration(c.syncNanos.Load()),
 		Bytes: c.bytes.Load(), RewrittenBytes: c.rewritten.Load(), ReadBytes: c.readBack.Load(),
+		PreparedBytes: c.prepared.Load(), PrepareSyncs: c.prepareSyncs.Load(),
 		SegmentsMade: c.segmentsMade.Load(), SegmentsRecycled: c.recycled.Load(), SegmentsRetired: c.retired.Load(),
 	}
 	d.mu.Lock()

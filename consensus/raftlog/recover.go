@@ -175,7 +175,7 @@ func (d *Disk) cut(end position) error {
 		if err := d.fs.Remove(d.path(segmentName(last.num))); err != nil {
 			return fmt.Errorf("raftlog: remove segment %d: %w", last.num, err)
 		}
-		if err := d.syncDir(); err != nil {
+		if err := d.syncDir(d.dir); err != nil {
 			return err
 		}
 	}
@@ -188,10 +188,12 @@ func (d *Disk) cut(end position) error {
 		if err := zero(s.file, int64(end.off), size); err != nil {
 			return fmt.Errorf("raftlog: zero segment %d from offset %d: %w", s.num, end.off, err)
 		}
+		d.stats.prepared.Add(size - int64(end.off))
 	}
 	if err := s.file.Sync(); err != nil {
 		return fmt.Errorf("raftlog: sync segment %d: %w", s.num, err)
 	}
+	d.stats.prepareSyncs.Add(1)
 	// A file that was not filled ahead is as long as what was written.
 	d.nextSize = min(max(d.opts.MinSegmentBytes, size), d.opts.MaxSegmentBytes)
 	s.limit = max(size, d.nextSize)

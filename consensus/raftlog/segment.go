@@ -54,23 +54,24 @@ func parseSegmentName(name string) (num uint32, ok bool) {
 
 func (d *Disk) path(name string) string { return d.fs.PathJoin(d.dir, name) }
 
-func (d *Disk) syncDir() error { return syncDir(d.fs, d.dir) }
-
-func syncDir(fs vfs.FS, dir string) error {
-	f, err := fs.OpenDir(dir)
+// syncDir makes the names in dir durable.
+func (d *Disk) syncDir(dir string) error {
+	f, err := d.fs.OpenDir(dir)
 	if err != nil {
 		return fmt.Errorf("raftlog: open %s: %w", dir, err)
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("raftlog: sync %s: %w", dir, err)
 	}
+	d.stats.prepareSyncs.Add(1)
 	return nil
 }
 
-// makeDir makes dir and what is missing above it, durably: a log whose
-// directory is lost is lost. The parent of dir is synced in any case, because
-// an earlier attempt may have ended before it came to that.
-func makeDir(fs vfs.FS, dir string) error {
+// makeDir makes the directory of the log and what is missing above it, durably:
+// a log whose directory is lost is lost. The parent is synced in any case,
+// because an earlier attempt may have ended before it came to that.
+func (d *Disk) makeDir() error {
+	fs, dir := d.fs, d.dir
 	parents := []string{fs.PathDir(dir)}
 	for p := parents[0]; p != fs.PathDir(p); p = fs.PathDir(p) {
 		if _, err := fs.Stat(p); err == nil {
@@ -82,7 +83,7 @@ func makeDir(fs vfs.FS, dir string) error {
 		return fmt.Errorf("raftlog: make %s: %w", dir, err)
 	}
 	for _, p := range parents {
-		if err := syncDir(fs, p); err != nil {
+		if err := d.syncDir(p); err != nil {
 			return err
 		}
 	}
@@ -118,11 +119,13 @@ func (d *Disk) makeSegment(s *segment) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("raftlog: sync %s: %w", sp.name, err)
 	}
+	d.stats.prepared.Add(segmentHeaderBytes)
+	d.stats.prepareSyncs.Add(1)
 	name := segmentName(s.num)
 	if err := d.fs.Rename(d.path(sp.name), d.path(name)); err != nil {
 		return fmt.Errorf("raftlog: rename %s to %s: %w", sp.name, name, err)
 	}
-	if err := d.syncDir(); err != nil {
+	if err := d.syncDir(d.dir); err != nil {
 		return err
 	}
 	f, err = d.fs.OpenReadWrite(d.path(name), category)
@@ -174,13 +177,19 @@ func (d *Disk) makeSpare(bytes, fill int64) (spare, error) {
 	// slowest hundredth of all commands.
 	const piece = int64(len(zeros))
 	for off := int64(0); off < fill && err == nil && !d.stopped(); off += piece {
-		if _, err = f.WriteAt(zeros[:min(piece, fill-off)], off); err == nil {
-			err = f.SyncData()
+		n := min(piece, fill-off)
+		if _, err = f.WriteAt(zeros[:n], off); err != nil {
+			break
+		}
+		d.stats.prepared.Add(n)
+		if err = f.SyncData(); err == nil {
+			d.stats.prepareSyncs.Add(1)
 		}
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return sp, fmt.Errorf("raftlog: fill %s: %w", sp.name, err)
 	}
+	d.stats.prepareSyncs.Add(1)
 	return sp, nil
 }
 
@@ -251,12 +260,12 @@ func (d *Disk) retire(s *segment) error {
 		if err := d.fs.Remove(d.path(name)); err != nil {
 			return fmt.Errorf("raftlog: remove %s: %w", name, err)
 		}
-		return d.syncDir()
+		return d.syncDir(d.dir)
 	}
 	if err := d.fs.Rename(d.path(name), d.path(sp.name)); err != nil {
 		return fmt.Errorf("raftlog: rename %s to %s: %w", name, sp.name, err)
 	}
-	if err := d.syncDir(); err != nil {
+	if err := d.syncDir(d.dir); err != nil {
 		return err
 	}
 	d.mu.Lock()
