@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/harness"
 )
 
 // hookFS calls before in front of everything that changes the file system, and
@@ -308,8 +310,8 @@ func TestCrash(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		chains = 8
 	}
-	first := rand.Uint64() >> 16
-	t.Logf("seeds %d to %d", first, first+chains-1)
+	first := harness.Seed()
+	t.Logf("seeds %d to %d; PHANTOM_SEED=%d repeats them", first, first+chains-1, first)
 	var retired, rewritten, readBack int64
 	for seed := first; seed < first+chains; seed++ {
 		r := newRig(t, seed)
