@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/consensus"
@@ -20,13 +21,24 @@ import (
 func bootBench(b *testing.B, s setup) *cluster {
 	b.Helper()
 	harness.Begin(b)
-	switch s.disk {
-	case "sync", "shared":
+	if s.durable() {
 		s.dir = harness.DurableDir(b)
 	}
 	s.seed = harness.Seed()
-	return boot(b, s)
+	return boot(b, counted(s))
 }
+
+// counted has the disks of a cluster counted, if they are real ones.
+func counted(s setup) setup {
+	if !s.durable() {
+		return s
+	}
+	s.totals = new(diskTotals)
+	s.fs = func(_ int, fs vfs.FS) vfs.FS { return &countedFS{FS: fs, totals: s.totals} }
+	return s
+}
+
+func (s *setup) durable() bool { return s.disk == "sync" || s.disk == "shared" }
 
 // leaders returns the leader's host of every group, in order.
 func (c *cluster) leaders() []*consensus.Host {
@@ -43,14 +55,8 @@ func (c *cluster) counters() harness.Counters {
 	for class := range transport.Classes {
 		t.Classes[class].Class = class.String()
 	}
-	if c.s.disk == "sync" || c.s.disk == "shared" {
-		for _, d := range c.disks {
-			if d != nil {
-				s := d.Stats()
-				t.Fsyncs += s.Syncs
-				t.DiskBytes += s.Bytes
-			}
-		}
+	if d := c.s.totals; d != nil {
+		t.Fsyncs, t.DiskBytes = d.syncs.Load(), d.bytes.Load()
 	}
 	for i, h := range c.hosts {
 		if h != nil {

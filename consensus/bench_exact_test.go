@@ -152,8 +152,8 @@ func (e *exact) counters() harness.Counters {
 	for i, n := range e.nodes {
 		s := n.disk.Stats()
 		out, _ := e.nets[i].Stats().Total()
-		t.Fsyncs += s.Syncs
-		t.DiskBytes += s.Bytes
+		t.Fsyncs += s.Syncs + s.PrepareSyncs
+		t.DiskBytes += s.Bytes + s.PreparedBytes
 		t.Messages += int64(out.Messages)
 		t.WireBytes += int64(out.Bytes)
 	}

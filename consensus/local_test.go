@@ -42,6 +42,7 @@ type setup struct {
 	// system and wire.
 	apart   bool
 	fs      func(i int, fs vfs.FS) vfs.FS
+	totals  *diskTotals // of a cluster whose disks are counted
 	wire    func(i int, t transport.Transport) transport.Transport
 	options func(*consensus.Options)
 	raftlog func(*raftlog.Options)
@@ -93,7 +94,7 @@ func boot(tb testing.TB, s setup) *cluster {
 	c.disks = make([]*raftlog.Disk, s.nodes)
 	c.epoch = make([]uint64, s.nodes)
 	for i := range s.nodes {
-		if s.disk == "sync" || s.disk == "shared" {
+		if s.durable() {
 			c.fs = append(c.fs, vfs.Default)
 		} else {
 			c.fs = append(c.fs, vfs.NewMem())
@@ -112,7 +113,7 @@ func boot(tb testing.TB, s setup) *cluster {
 
 // path is where node i keeps its files.
 func (c *cluster) path(i int) string {
-	if c.s.disk == "sync" || c.s.disk == "shared" {
+	if c.s.durable() {
 		dir := filepath.Join(c.s.dir, fmt.Sprintf("node%d", i+1))
 		require.NoError(c.tb, os.MkdirAll(dir, 0o755))
 		return dir

@@ -15,10 +15,13 @@ import (
 // such meter, or never did such a thing, and its unit stays off the line. One
 // that moved before the measured part and not during it prints as zero.
 type Counters struct {
-	Fsyncs    int64 // calls that made data durable
-	DiskBytes int64 // bytes written to disk
-	WireBytes int64 // bytes sent between nodes
-	Messages  int64 // messages sent between nodes
+	// Fsyncs is the number of calls that made files or directories durable, and
+	// DiskBytes what was written to files: all of both, with what a log prepares
+	// ahead of use, with headers and padding, and with checkpoints and received
+	// snapshots. What the file system writes for itself is in neither.
+	Fsyncs, DiskBytes int64
+	WireBytes         int64 // bytes sent between nodes
+	Messages          int64 // messages sent between nodes
 	// Elections is the number of leaders elected. During the measured part
 	// nobody plans one, so it is printed as a count for the run and not per
 	// operation: anything but 0 means the line measured something else.
