@@ -144,6 +144,9 @@ func (h *Host) relieve() {
 	var list []victim
 	h.replicas.Range(func(_, v any) bool {
 		r := v.(*replica)
+		if r.failed.Load() != nil {
+			return true // nothing of its log can be cut: what it holds must come from the others
+		}
 		bytes, entries := r.log.Size()
 		list = append(list, victim{r, bytes, bytes + entries*raftlog.IndexBytes})
 		return true

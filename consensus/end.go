@@ -10,12 +10,9 @@ import (
 
 // destroy removes the replica; the log's tombstone tells done.
 func (r *replica) destroy(done raftlog.Completion) {
-	if r.gone && r.failed.Load() == nil {
+	if r.destroyed || r.gone && r.failed.Load() == nil {
 		done.Written(rejected(r.group, ErrNoReplica))
 		return
-	}
-	if v := r.takeView(); v != nil {
-		r.aside("close view", v.Close, nil)
 	}
 	r.host.leaving.Store(r.group, struct{}{})
 	r.shard.remove(r)
@@ -56,6 +53,9 @@ func (r *replica) halt() {
 	}
 	r.leader.Store(0)
 	r.cool()
+	if v := r.takeView(); v != nil {
+		r.aside("close view", v.Close, nil)
+	}
 	r.gone = true
 }
 

@@ -10,3 +10,15 @@ func (h *Host) LimitWindows(bytes int64) int64 {
 	h.warmth.limit = bytes
 	return windowBytes
 }
+
+// DestroyTwice destroys the replica of g as two callers do who found it at the
+// same time, and returns what each is told.
+func (h *Host) DestroyTwice(g GroupID) (first, second error) {
+	r, err := h.replica(g)
+	if err != nil {
+		return err, err
+	}
+	a, b := make(waitWritten, 1), make(waitWritten, 1)
+	h.run(r.w, func() { r.destroy(a); r.destroy(b) })
+	return h.await(a), h.await(b)
+}

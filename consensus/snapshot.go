@@ -367,7 +367,7 @@ func (r *replica) runInstall() {
 
 func (r *replica) installed(err error) {
 	in := r.install
-	if r.gone || r.host.dead.Load() {
+	if r.gone || r.host.dead.Load() || err != nil && r.host.stopping.Load() {
 		return
 	}
 	state := in.staged.State()
