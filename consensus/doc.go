@@ -48,6 +48,6 @@
 // # Concurrency
 //
 // Host and Pool are safe for concurrent use. All of Raft happens on the
-// workers of the pool, each group on one of them. Options.Events is called on
-// a worker.
+// workers of the pool, each group on one of them. Options.Events is called by
+// those of the groups and by the ticker, by several at the same time.
 package consensus

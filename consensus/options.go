@@ -132,8 +132,9 @@ type Options struct {
 	Manual bool
 	// Frames, if set, attaches bytes to the frames between nodes.
 	Frames FrameHooks
-	// Events, if set, is told of leadership events, on the worker of the
-	// group, and of the node's own by the ticker: it must not block.
+	// Events, if set, is told of leadership and sleep, on the worker of the
+	// group, and of the node's own events by the ticker. Calls for different
+	// groups may overlap, and none may block or call back into the Host.
 	Events func(Event)
 	// Logger receives what an operator should know. Default: silent.
 	Logger *slog.Logger
