@@ -57,6 +57,31 @@
 // flag in front of the packages makes the go command test one directory and
 // pass the rest to the test binary as plain arguments; Main refuses those.
 //
+// # Evidence
+//
+// The line is all that a run leaves unless more is asked for:
+//
+//   - go test -artifacts -outputdir=DIR keeps, for each sample, its record, the
+//     latencies and meters of every interval, and totals of all meters. Each
+//     process describes its machine and probes its disk and loopback once.
+//     Package artifact describes the files and reads them.
+//   - PHANTOM_PROFILE=cpu,heap,mutex,block,trace adds profiles of the measured
+//     part alone, and says in the record that the figures were taken under them.
+//   - PHANTOM_METRICS=127.0.0.1:9464 serves counters and quantiles of the
+//     benchmark under way in the text of Prometheus at /metrics, and the
+//     profiles of package net/http/pprof. Without a host it listens on the
+//     loopback interface alone.
+//   - The long-running mode looks for memory, goroutines and disk that grow, and
+//     for rates and latencies that fade, by the trend of the last two thirds of
+//     a run of at least 45 intervals: a remark on standard error, and a finding
+//     in the record.
+//
+// An interval is a two-hundredth of the length asked for and at least 100 ms. Of
+// a run whose length nobody knows before, intervals are joined in pairs whenever
+// there are 400. To watch costs a client some 10 ns of processor time an
+// operation, and 20 us an interval; a run that nobody watches pays for none of
+// it.
+//
 // # Concurrency
 //
 // Parameters are fixed once Main has read them. Run, Events and Micro belong to
