@@ -210,7 +210,10 @@ func (r *replica) warmed(w *warming, got *raftlog.Window, err error) {
 			r.dropOldest()
 		}
 		r.warm.clock++
-		r.warm.windows = append(r.warm.windows, warmed{Window: got, bytes: w.bytes, used: r.warm.clock})
+		// The end of a log is less than a whole window, and others wait.
+		spare := max(0, w.bytes-got.Bytes())
+		r.host.warmth.give(spare)
+		r.warm.windows = append(r.warm.windows, warmed{Window: got, bytes: w.bytes - spare, used: r.warm.clock})
 	}
 	r.resume()
 	r.touch()

@@ -256,6 +256,31 @@ func TestReadAheadIsBounded(t *testing.T) {
 	})
 }
 
+// A window of the little that a follower misses is charged for that.
+func TestReadAheadIsChargedForWhatItHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := bootCold(t, setup{})
+		l := c.leader(1)
+		away := c.hosts[c.others(l)[0]-1]
+		cut := func() { c.wire.Partition([]consensus.NodeID{away.Node()}, c.others(away)) }
+		cut()
+		const value = 64 << 10
+		for i := range 8 {
+			c.put(t.Context(), 1, fmt.Sprint("k", i), strings.Repeat("v", value))
+		}
+		open := c.hang(t, int(l.Node()-1))
+		c.wire.Heal()
+		c.disks[l.Node()-1].read.await(t)
+		whole := l.Stats().WarmBytes
+		cut()
+		time.Sleep(2 * time.Second) // so that it is not sent to one believed to listen
+		open()
+		synctest.Wait()
+		require.Less(t, l.Stats().WarmBytes, whole/4)
+		require.Greater(t, l.Stats().WarmBytes, int64(value))
+	})
+}
+
 // That a window has come must not count as word from a follower that is silent:
 // a leader without a quorum would stay in office.
 func TestReadAheadIsNoSignOfLife(t *testing.T) {

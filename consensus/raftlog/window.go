@@ -1,6 +1,8 @@
 package raftlog
 
 import (
+	"math"
+
 	pb "go.etcd.io/raft/v3/raftpb"
 )
 
@@ -35,15 +37,15 @@ func (w *Window) at(i, term uint64) *pb.Entry {
 	return nil
 }
 
-// ReadAhead reads entries from lo on, no more than maxBytes of them but at
+// ReadAhead reads entries from lo on, as many as take maxBytes in memory, but at
 // least one. It may wait for the disk, and may be called while the log is
 // written, cut and replaced. Its errors are those of Entries.
 func (g *Group) ReadAhead(lo uint64, maxBytes int64) (*Window, error) {
-	last, err := g.LastIndex()
+	n, err := g.holds(lo, maxBytes)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := g.Entries(lo, max(lo, last)+1, uint64(maxBytes))
+	entries, err := g.Entries(lo, lo+n, uint64(maxBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +54,18 @@ func (g *Group) ReadAhead(lo uint64, maxBytes int64) (*Window, error) {
 		w.bytes += int64(len(e.GetData())) + cachedOverhead
 	}
 	return w, nil
+}
+
+// holds counts the entries from lo on that take maxBytes in memory, but at least
+// one: small ones take several times what they have in the log.
+func (g *Group) holds(lo uint64, maxBytes int64) (n uint64, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var bytes int64
+	return g.fit(lo, max(lo+1, g.ring.end()), math.MaxUint64, func(i uint64, e *elem) bool {
+		bytes += int64(e.sum-g.sumBefore(i)) + cachedOverhead
+		return i == lo || bytes <= maxBytes
+	})
 }
 
 // InMemory returns what Entries would, as far as the cache and the windows have
