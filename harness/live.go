@@ -107,14 +107,17 @@ var liveQuantiles = []float64{0.5, 0.9, 0.99, 0.999, 1}
 // that a chart of several does not join them.
 func (w *watcher) expose(e exposition) {
 	name := label{"benchmark", w.b.Name()}
-	running := 1.0
 	w.mu.Lock()
-	if w.stopped {
+	began, running := w.began, 1.0
+	if w.stopped || began.IsZero() {
 		running = 0
 	}
 	w.mu.Unlock()
 	e.metric("phantom_running", "gauge", "Whether a benchmark is in its measured part.", sample{labels{name}, running})
-	e.metric("phantom_elapsed_seconds", "gauge", "Time since the measured part began.", sample{labels{name}, w.since().Seconds()})
+	if began.IsZero() {
+		return
+	}
+	e.metric("phantom_elapsed_seconds", "gauge", "Time since the measured part began.", sample{labels{name}, time.Since(began).Seconds()})
 
 	var summary, failed []sample
 	for _, t := range w.tracks {
@@ -148,12 +151,7 @@ func (w *watcher) exposeMeters(e exposition, name label) {
 	if w.perLoop && len(w.rows) > 0 {
 		c = w.rows[len(w.rows)-1].counters
 	}
-	for _, one := range everyCounted(&c) {
-		if v := one.of(&c); v != 0 {
-			e.metric("phantom_"+metricName(one.name, one.unit, true), "counter", "Total of the system since it booted.",
-				sample{labels{name}, float64(v)})
-		}
-	}
+	e.counters(c, name)
 	if w.stopped {
 		return // its meters may be closed
 	}
@@ -168,6 +166,27 @@ func (w *watcher) exposeMeters(e exposition, name label) {
 		}
 		e.metric("phantom_"+metricName(m.Name, m.Unit, m.Kind == measure.Counter), string(m.Kind), "From "+m.Source+".", sample{nil, v})
 	}
+}
+
+// counters writes the totals of a system that ever moved.
+func (e exposition) counters(c Counters, name label) {
+	for _, one := range everyCounted(&Counters{}) {
+		if v := one.of(&c); v != 0 {
+			e.metric("phantom_"+metricName(one.name, one.unit, true), "counter", "Total of the system since it booted.",
+				sample{labels{name}, float64(v)})
+		}
+	}
+	if len(c.Classes) == 0 {
+		return
+	}
+	var bytes, messages []sample
+	for _, class := range c.Classes {
+		with := labels{name, {"class", class.Class}}
+		bytes = append(bytes, sample{with, float64(class.WireBytes)})
+		messages = append(messages, sample{with, float64(class.Messages)})
+	}
+	e.metric("phantom_class_wire_bytes_total", "counter", "Bytes on the wire by class of message.", bytes...)
+	e.metric("phantom_class_messages_total", "counter", "Messages by class.", messages...)
 }
 
 // metricName makes a name by the rules of Prometheus: base units as endings,

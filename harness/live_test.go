@@ -76,7 +76,10 @@ func TestMetricsWhileARunGoesOn(t *testing.T) {
 	var result Result
 	_, failed := bench(t, "400x", func(b *testing.B) {
 		result = Run(b, Spec{
-			Clients: 2, Warmup: 50, Counters: func() Counters { return Counters{Fsyncs: fsyncs.Load()} },
+			Clients: 2, Warmup: 50, Counters: func() Counters {
+				n := fsyncs.Load()
+				return Counters{Fsyncs: n, Classes: []ClassCounters{{"control", n, 2 * n}, {"bulk", 0, 0}}}
+			},
 		}, func(c *Client) error {
 			fsyncs.Add(1)
 			if c.ID == 0 && (c.Iter == 60 || c.Iter == 120) {
@@ -106,6 +109,11 @@ func TestMetricsWhileARunGoesOn(t *testing.T) {
 		}
 		count := m["phantom_fsyncs_total"].GetMetric()[0].GetCounter().GetValue()
 		require.Greater(t, count, before)
+		classes := m["phantom_class_messages_total"].GetMetric()
+		require.Equal(t, "control", labelOf(classes[0], "class"))
+		require.InDelta(t, 2*count, classes[0].GetCounter().GetValue(), 1)
+		require.Zero(t, classes[1].GetCounter().GetValue())
+		require.Contains(t, m, "phantom_class_wire_bytes_total")
 		before = count
 		require.Positive(t, m["phantom_goroutines"].GetMetric()[0].GetGauge().GetValue())
 		require.Contains(t, m, "phantom_allocated_bytes_total")

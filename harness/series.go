@@ -2,7 +2,6 @@ package harness
 
 import (
 	"slices"
-	"time"
 
 	"github.com/phantomdb/phantomdb/harness/artifact"
 	"github.com/phantomdb/phantomdb/harness/measure"
@@ -207,6 +206,3 @@ func (w *watcher) counted() []counted {
 	}
 	return list
 }
-
-// since is how long ago the measured part began.
-func (w *watcher) since() time.Duration { return time.Since(w.began) }

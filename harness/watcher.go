@@ -37,7 +37,6 @@ type watcher struct {
 	ledger *ledger
 	spec   *Spec
 	tracks []track
-	began  time.Time
 	first  time.Duration // length of an interval at the start
 	// perLoop says that nobody but the benchmark's goroutine may read the
 	// system's counters, since its operations replace parts of the system.
@@ -45,6 +44,7 @@ type watcher struct {
 	profile *profiler
 
 	mu       sync.Mutex // guards the rest until the run has stopped
+	began    time.Time  // zero between watch and start
 	meters   *measure.Meters
 	scrape   *measure.Snapshot // for live metrics
 	interval time.Duration
@@ -128,7 +128,9 @@ func (w *watcher) start() {
 	if w == nil {
 		return
 	}
+	w.mu.Lock()
 	w.began = time.Now()
+	w.mu.Unlock()
 	w.take()
 	if w.perLoop {
 		return

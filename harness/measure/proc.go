@@ -112,8 +112,10 @@ func parseStatus(text []byte, into []float64) {
 
 func ioMeters() []Meter {
 	return []Meter{
-		{Name: "os-read", Unit: "B", Kind: Counter},       // from devices
-		{Name: "os-write", Unit: "B", Kind: Counter},      // towards devices
+		{Name: "os-read", Unit: "B", Kind: Counter}, // from devices
+		// Counted when memory becomes dirty, by whole pages or larger folios:
+		// small writes to a file may show as many times their size.
+		{Name: "os-write", Unit: "B", Kind: Counter},
 		{Name: "os-read-calls", Unit: "1", Kind: Counter}, // system calls, cached ones too
 		{Name: "os-write-calls", Unit: "1", Kind: Counter},
 	}
