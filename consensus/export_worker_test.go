@@ -1,5 +1,11 @@
 package consensus
 
+import (
+	"math"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
 // Stopping says whether a stop of h has begun.
 func (h *Host) Stopping() bool { return h.stopping.Load() }
 
@@ -21,4 +27,19 @@ func (h *Host) DestroyTwice(g GroupID) (first, second error) {
 	a, b := make(waitWritten, 1), make(waitWritten, 1)
 	h.run(r.w, func() { r.destroy(a); r.destroy(b) })
 	return h.await(a), h.await(b)
+}
+
+// EntriesFor asks for entries of g as Raft does, to apply them or for a follower
+// or a scan.
+func (h *Host) EntriesFor(g GroupID, lo, hi uint64, apply bool) (list []*pb.Entry, err error) {
+	r, err := h.replica(g)
+	if err != nil {
+		return nil, err
+	}
+	h.run(r.w, func() {
+		r.warm.draining = apply
+		list, err = storage{r.log, r}.Entries(lo, hi, math.MaxUint64)
+		r.warm.draining = false
+	})
+	return list, err
 }

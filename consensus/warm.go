@@ -81,8 +81,11 @@ func (s storage) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 		windows = append(windows, r.warm.windows[i].Window)
 	}
 	list, err := s.InMemory(lo, hi, maxSize, windows)
-	if err != nil || lo >= hi {
-		return list, err
+	if err != nil {
+		return s.unreadable(lo, err)
+	}
+	if lo >= hi {
+		return list, nil
 	}
 	if len(list) > 0 {
 		if len(windows) > 0 {
@@ -95,7 +98,30 @@ func (s storage) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 		return nil, nil
 	}
 	r.host.stats.coldReads.Add(1)
-	return s.Group.Entries(lo, hi, maxSize)
+	if list, err = s.Group.Entries(lo, hi, maxSize); err != nil {
+		return s.unreadable(lo, err)
+	}
+	return list, nil
+}
+
+// unreadable answers Raft when the log does not have what Raft asks for. Raft
+// panics on nearly every error, and with it the process, whose other nodes have
+// sound logs. So the host stops, and Raft gets an answer that lets it return
+// without doing anything more: nothing yet to apply, an empty append, or, where
+// it looks for changes of the configuration before a campaign, one, which
+// forbids the campaign. Only a leader may meet what was cut off: the follower
+// gets a snapshot.
+func (s storage) unreadable(lo uint64, err error) ([]*pb.Entry, error) {
+	r := s.r
+	leads := r.rn != nil && r.rn.BasicStatus().RaftState == raft.StateLeader
+	if leads && !r.warm.draining && errors.Is(err, raft.ErrCompacted) {
+		return nil, raft.ErrCompacted
+	}
+	r.host.fail(fmt.Errorf("consensus: group %d: read log at index %d: %w", r.group, lo, err))
+	if leads || r.warm.draining {
+		return nil, nil
+	}
+	return []*pb.Entry{{Type: pb.EntryConfChangeV2.Enum(), Index: new(lo), Term: new(uint64(0))}}, nil
 }
 
 // consume notes that entries from lo up to hi were handed out: a window whose
