@@ -51,7 +51,6 @@ type Host struct {
 
 // New starts a host with the replicas that its log recovered.
 func New(o Options) (*Host, error) {
-	epoch := o.Epoch
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
@@ -73,11 +72,8 @@ func New(o Options) (*Host, error) {
 		h.shards = append(h.shards, newHostShard(h, w))
 	}
 	recovered := h.log.Groups()
-	if epoch == 0 && len(recovered) > 0 {
-		return nil, errors.Join(errors.New("consensus: option Epoch is 0 though the log holds groups: expected one above that of every earlier start"), h.Close())
-	}
-	if len(recovered) > 0 {
-		h.votesFrom = o.Clock.Mono() + o.LeaseDuration
+	if err := h.beginLife(recovered); err != nil {
+		return nil, errors.Join(err, h.Close())
 	}
 	for _, info := range recovered {
 		if info.Destroyed {

@@ -7,8 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/consensus"
-	"github.com/phantomdb/phantomdb/consensus/kv"
-	"github.com/phantomdb/phantomdb/consensus/raftlog"
 )
 
 // The limit of sessions is what the leader that took the command says: replicas
@@ -54,34 +52,6 @@ func TestSessionLimitTravels(t *testing.T) {
 		})
 		m.settle()
 		require.ErrorIs(t, c.err, consensus.ErrTooManySessions)
-	})
-}
-
-// A node that holds groups and does not count its starts would be taken for its
-// earlier life, whose promises it has forgotten.
-func TestEpochIsRequiredWhereTheLogHoldsGroups(t *testing.T) {
-	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
-		m.crash(1)
-		n := m.node(1)
-		start := func(epoch uint64) error {
-			disk, err := raftlog.OpenDisk(n.fs, "log", raftlog.Options{Inline: true, MaxSegmentBytes: 1 << 20})
-			require.NoError(t, err)
-			log, err := disk.Log(1)
-			require.NoError(t, err)
-			h, err := consensus.New(consensus.Options{
-				Node: 1, Epoch: epoch, Log: log, Pool: m.pool, Net: m.wire.Node(1), Clock: n.clock, Manual: true,
-				Machine: func(consensus.GroupID) (consensus.StateMachine, error) {
-					return kv.New(kv.Options{FS: n.fs, Dir: n.fs.PathJoin("kv", "1")})
-				},
-			})
-			if err == nil {
-				require.NoError(t, h.Close())
-			}
-			require.NoError(t, disk.Close())
-			return err
-		}
-		require.ErrorContains(t, start(0), "Epoch is 0")
-		require.NoError(t, start(2))
 	})
 }
 

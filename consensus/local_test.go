@@ -58,7 +58,6 @@ type cluster struct {
 	disks []*raftlog.Disk // by node, or one
 	fs    []vfs.FS        // by node
 	hosts []*consensus.Host
-	epoch []uint64
 	nets  []transport.Transport // by node
 	addrs sync.Map              // NodeID -> address, of TCP
 }
@@ -92,7 +91,6 @@ func boot(tb testing.TB, s setup) *cluster {
 	}
 	c.hosts = make([]*consensus.Host, s.nodes)
 	c.disks = make([]*raftlog.Disk, s.nodes)
-	c.epoch = make([]uint64, s.nodes)
 	for i := range s.nodes {
 		if s.durable() {
 			c.fs = append(c.fs, vfs.Default)
@@ -125,7 +123,6 @@ func (c *cluster) path(i int) string {
 func (c *cluster) start(i int) {
 	c.tb.Helper()
 	fs, dir := c.fs[i], c.path(i)
-	c.epoch[i]++
 	var log *raftlog.Log
 	var err error
 	switch c.s.disk {
@@ -144,7 +141,7 @@ func (c *cluster) start(i int) {
 		c.nets[i] = c.s.wire(i, c.nets[i])
 	}
 	o := consensus.Options{
-		Node: consensus.NodeID(i + 1), Epoch: c.epoch[i], Log: log, Pool: c.pools[i], Net: c.nets[i],
+		Node: consensus.NodeID(i + 1), Log: log, Pool: c.pools[i], Net: c.nets[i],
 		Machine: func(g consensus.GroupID) (consensus.StateMachine, error) {
 			return kv.New(kv.Options{FS: fs, Dir: fs.PathJoin(dir, "kv", fmt.Sprint(g))})
 		},

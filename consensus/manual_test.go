@@ -62,7 +62,6 @@ type manualNode struct {
 	fs    vfs.FS
 	disk  *raftlog.Disk
 	host  *consensus.Host // nil while down
-	epoch uint64
 	clock *manualClock
 	// stall makes Install of a snapshot wait when its work is done, before the
 	// Host hears of it, until the channel or the host is closed; freeze makes
@@ -155,7 +154,6 @@ func (m *manual) start(id consensus.NodeID) {
 	m.tb.Helper()
 	n := m.node(id)
 	m.asleepAt.forget(id)
-	n.epoch++
 	var err error
 	lo := raftlog.Options{Inline: m.o.delay == 0, MaxSegmentBytes: 1 << 20, CacheBytes: 2 << 10}
 	if !lo.Inline {
@@ -166,7 +164,7 @@ func (m *manual) start(id consensus.NodeID) {
 	log, err := n.disk.Log(1)
 	require.NoError(m.tb, err)
 	o := consensus.Options{
-		Node: id, Epoch: n.epoch, Log: log, Pool: m.pool, Net: m.wire.Node(id), Clock: n.clock,
+		Node: id, Log: log, Pool: m.pool, Net: m.wire.Node(id), Clock: n.clock,
 		TickInterval: manualTick, Manual: true,
 		Machine: func(g consensus.GroupID) (consensus.StateMachine, error) {
 			sm, err := kv.New(kv.Options{FS: n.fs, Dir: n.fs.PathJoin("kv", fmt.Sprint(g))})

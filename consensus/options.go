@@ -38,9 +38,12 @@ func (c systemClock) Mono() time.Duration { return time.Since(c.base) }
 type Options struct {
 	// Node is this node's identity. Required, not zero.
 	Node NodeID
-	// Epoch counts the starts of this node: every start of the same node must
-	// use a higher one than all before. Leases hang on it. Default: 1, for a
-	// log that holds nothing yet.
+	// Epoch counts the starts of this node, and leases hang on it. The log
+	// keeps the highest that was used; New refuses one that is not above it.
+	// A node whose log was lost needs a new Node as well: others may hold
+	// promises of its earlier life that it no longer knows, and take what it
+	// says in a lower epoch for late. Default: one above the highest in the
+	// log, so 1 for a new log.
 	Epoch uint64
 	// Log is the node's Raft log. Required. The Host closes it.
 	Log *raftlog.Log
@@ -66,8 +69,11 @@ type Options struct {
 	ElectionTicks int
 	// LeaseDuration is the longest time for which a node promises not to vote
 	// against a leader, renewed by the frames that pairs of nodes exchange
-	// every HeartbeatTicks. It must be the same on every node, and at least
-	// four times the interval of the frames. Default: 8 times that interval.
+	// every HeartbeatTicks. It should be the same on every node: between two
+	// the shorter one counts. At least four times the interval of the frames.
+	// The log keeps the longest that the node ever used, and for that long
+	// after a restart the node neither votes nor campaigns, so that a restart
+	// may change it. Default: 8 times that interval.
 	LeaseDuration time.Duration
 	// MaxDrift bounds the relative drift of two nodes' monotonic clocks; a
 	// leader shortens its lease by that share. Range [0, 0.5). Default: 0.01.
@@ -153,7 +159,6 @@ func setDefault[T int | int64 | uint64 | float64 | time.Duration](field *T, valu
 
 // withDefaults fills in defaults and checks every field.
 func (o Options) withDefaults() (Options, error) {
-	setDefault(&o.Epoch, 1)
 	setDefault(&o.TickInterval, 50*time.Millisecond)
 	setDefault(&o.HeartbeatTicks, 1)
 	setDefault(&o.ElectionTicks, 10)
