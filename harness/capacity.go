@@ -36,7 +36,8 @@ const (
 	// maxSteps bounds a search: from any start, ten doublings and as many
 	// halvings of the interval.
 	maxSteps = 24
-	// maxConfirms is how often a rate may turn out too high in the end.
+	// maxConfirms is how often a rate may turn out too high in the end: the last
+	// one tried is half of the first.
 	maxConfirms = 5
 	// gross is how far off the limit a step must be to end early. In a queue
 	// late operations come in bursts: a second tells little about a minute.
@@ -61,7 +62,7 @@ const (
 // the ratio of the two. A step ends as soon as its operations have decided;
 // one that stays undecided counts as a boundary, not as a break. If the last step
 // breaks the level, which then was not monotone in the rate or only just met,
-// the rate is lowered by a twentieth and confirmed anew.
+// the rate is lowered, by more each time, and confirmed anew.
 //
 // Under -benchtime a length is the whole search's, about, and a number of
 // operations that of each step at most. With too few to decide anything, the
@@ -180,6 +181,7 @@ func (x *search) hasTime() bool {
 
 // confirm measures at the rate found, and lowers it while it does not hold.
 func (x *search) confirm() {
+	lower := narrow
 	for range maxConfirms {
 		if x.rate == 0 {
 			return
@@ -190,30 +192,50 @@ func (x *search) confirm() {
 		if x.rate > 0 || x.crew.deserted() {
 			return
 		}
-		x.rate = rate / narrow
+		x.rate = rate / lower
+		lower *= lower
 	}
 	x.rate = 0
 }
 
 // step offers a rate and books what it shows. It returns false if the step had
-// too few operations to show anything. Figures that contradict themselves show
-// nothing, even the second time.
+// too few operations to show anything.
+//
+// Figures that contradict themselves are taken once more, and if they still do,
+// show nothing. But a level that is met although the generator was late is met:
+// its lag only adds to the latencies.
 func (x *search) step(rate float64, last bool) (enough bool) {
 	x.steps++
-	l, overflow := x.offer(rate, last)
-	if x.invalid != "" {
-		l, overflow = x.offer(rate, last)
-	}
-	x.doubt = x.invalid
-	o, why := l.judge(certain, 1)
-	if behind := x.behind(overflow); behind != "" {
-		o, why = broken, behind
+	l, o, why := x.attempt(rate, last)
+	if x.doubt != "" {
+		l, o, why = x.attempt(rate, last)
 	}
 	if x.doubt != "" {
 		o = undecided
 	}
 	x.note(rate, o, why)
 	return o != undecided || l.done.Load() >= x.slo.fewest(certain)
+}
+
+// attempt offers a rate and says what it shows, and by x.doubt, whether that
+// may be believed.
+func (x *search) attempt(rate float64, last bool) (l *level, o opinion, why string) {
+	l, overflow := x.offer(rate, last)
+	o, why = l.judge(certain, 1)
+	if behind := x.behind(overflow); behind != "" {
+		o, why = broken, behind
+	}
+	k := x.books()
+	x.doubt = ""
+	if k.ops >= checkedFrom {
+		x.doubt = k.little()
+	}
+	if x.doubt == "" && o != met && k.ops >= checkedFrom {
+		// What counts is how much of the limit the lag takes up.
+		k.mean, k.p99 = float64(x.slo.Latency), x.slo.Latency
+		x.doubt = k.late()
+	}
+	return l, o, why
 }
 
 // offer runs a pass at a rate, until it has decided or its time is over.
