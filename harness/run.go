@@ -60,6 +60,10 @@ type Spec struct {
 	// negative one selects none. It is a closed loop in any case. Default: 5 %
 	// of the work, and at least one operation of each client.
 	Warmup int
+	// Start runs right before the measured operations, untimed, with none under
+	// way: a benchmark that keeps books of its own begins them here. When Run
+	// measures once more, Start runs once more. Default: nothing.
+	Start func()
 	// Counters reads the system's totals. It is called while operations run,
 	// by several goroutines. Default: no such units on the line.
 	Counters func() Counters

@@ -277,6 +277,26 @@ func TestReadyComesFirst(t *testing.T) {
 	require.True(t, failed)
 }
 
+func TestStartLiesBetweenWarmUpAndMeasured(t *testing.T) {
+	for _, clients := range []int{1, 4} {
+		for _, schedule := range []load.Schedule{nil, load.Constant(1e5)} {
+			r := runs{perClient: make([]atomic.Int64, clients)}
+			starts, before := 0, int64(0)
+			_, failed := bench(t, "50x", func(b *testing.B) {
+				Run(b, Spec{Clients: clients, Schedule: schedule, Warmup: 7, Overload: true, Start: func() {
+					starts++
+					_, before = r.all()
+				}}, r.op)
+			})
+			require.False(t, failed)
+			_, all := r.all()
+			require.Equal(t, 1, starts)
+			require.EqualValues(t, 7, before, "the warm-up, and nothing else")
+			require.EqualValues(t, 57, all)
+		}
+	}
+}
+
 func TestSpecIsRefused(t *testing.T) {
 	for _, clients := range []int{-1, maxClients + 1} {
 		s := Spec{Clients: clients}

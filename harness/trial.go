@@ -49,6 +49,9 @@ func (t *trial) failures() {
 // start begins a pass.
 func (t *trial) start() {
 	t.crew.reset()
+	if t.spec.Start != nil {
+		t.spec.Start()
+	}
 	t.meter = startMeter(t.b, t.spec, t.crew.tracks(t.spec.Mix)...)
 }
 
