@@ -329,17 +329,22 @@ func describe(p transport.Pending) string {
 	return s
 }
 
-// settleLimit bounds the messages of one settle: more than that is a storm.
+// settleLimit bounds the messages of one settle, and the passes without one:
+// more than that is a storm.
 const settleLimit = 20000
 
 // settle lets everything run until only held messages are left.
 func (m *manual) settle() {
 	m.tb.Helper()
-	for delivered := 0; ; {
+	for delivered, passes := 0, 0; ; {
 		synctest.Wait() // what runs in the background has ended before each Run
 		if m.pool.Run() > 0 {
+			if passes++; passes > settleLimit {
+				m.tb.Fatalf("%d passes and no end:\n%s", passes, m.trace.String()[max(0, m.trace.Len()-2000):])
+			}
 			continue
 		}
+		passes = 0
 		if m.lose != nil {
 			m.wire.DropIf(m.lose)
 		}

@@ -60,6 +60,7 @@ type warm struct {
 	windows  []warmed
 	reading  *warming // at most one
 	draining bool     // Raft asks for entries to apply
+	resuming bool     // followers are tried again: what one used, the next may need
 	clock    uint64   // counts uses of windows
 }
 
@@ -69,6 +70,7 @@ type warmed struct {
 	bytes int64
 	used  uint64 // when, by warm.clock
 	idle  int    // ticks since it was used
+	spent bool   // its last entry was handed out
 }
 
 // Entries implements raft.Storage. It never waits for the disk where Raft can
@@ -129,26 +131,36 @@ func (s storage) unreadable(lo uint64, err error) ([]*pb.Entry, error) {
 // next is read.
 func (r *replica) consume(lo, hi uint64) {
 	next := uint64(0)
-	kept := r.warm.windows[:0]
-	for _, w := range r.warm.windows {
+	for i := range r.warm.windows {
+		w := &r.warm.windows[i]
 		if hi > w.First() && lo < w.End() {
 			r.warm.clock++
 			w.used, w.idle = r.warm.clock, 0
 			if hi > w.First()+(w.End()-w.First())/2 {
 				next = max(next, w.End())
 			}
-			if hi >= w.End() {
-				r.host.warmth.give(w.bytes)
-				continue
-			}
+			w.spent = w.spent || hi >= w.End()
 		}
-		kept = append(kept, w)
 	}
-	clear(r.warm.windows[len(kept):])
-	r.warm.windows = kept
+	r.dropSpent()
 	if last, err := r.log.LastIndex(); next > 0 && err == nil && next <= last && !r.log.Cached(next) && !r.holds(next) {
 		r.readAhead(next)
 	}
+}
+
+// dropSpent drops windows that have served, but not between followers that wait
+// for the same one: those behind the first would have it read again, and the
+// first would be tried again with them, and so on without an end.
+func (r *replica) dropSpent() {
+	if r.warm.resuming {
+		return
+	}
+	r.warm.windows = slices.DeleteFunc(r.warm.windows, func(w warmed) bool {
+		if w.spent {
+			r.host.warmth.give(w.bytes)
+		}
+		return w.spent
+	})
 }
 
 func (r *replica) holds(i uint64) bool {
@@ -259,9 +271,12 @@ func (r *replica) resume() {
 			waiting = append(waiting, id)
 		}
 	})
+	r.warm.resuming = true
 	for _, id := range waiting {
 		_ = r.rn.Step(&pb.Message{Type: pb.MsgHeartbeatResp.Enum(), From: new(id), To: new(uint64(r.id)), Term: new(r.term)})
 	}
+	r.warm.resuming = false
+	r.dropSpent()
 }
 
 func (r *replica) dropOldest() {

@@ -358,6 +358,29 @@ func TestReadAheadMakesRaftTryAgain(t *testing.T) {
 	})
 }
 
+// Two followers that lack the same entries get them from one window: the first
+// does not use it up, so that it is read again for the second, and the first
+// tried again with that, and so on for as long as neither answers.
+func TestFollowersShareAWindow(t *testing.T) {
+	stepwise(t, manualOptions{nodes: 5, replicas: 5}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.isolate(4, 5)
+		for i := range 20 {
+			m.mustPut(1, fmt.Sprint("k", i), "v")
+		}
+		for _, id := range []consensus.NodeID{1, 2, 3} {
+			m.crash(id)
+			m.restart(id) // and with it goes what its log had in memory
+		}
+		m.wire.Heal()
+		for _, id := range []consensus.NodeID{4, 5} {
+			m.until("all is level", func() bool { return m.get(id, "k19") == "v" })
+		}
+		leader := m.host(consensus.NodeID(m.status(4).Leader))
+		require.LessOrEqual(t, leader.Stats().ReadAheads, uint64(3), "its own replay, and one for each follower")
+	})
+}
+
 // Nor does it when a leader asks it to: the transfer fails.
 func TestReplayingReplicaTakesNoTransfer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
