@@ -2,9 +2,11 @@ package consensus_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/transport"
@@ -193,6 +195,31 @@ func TestSleepWithoutALearner(t *testing.T) {
 		m.restart(4)
 		m.untilAsleep(1, 2, 3, 4)
 		require.Equal(t, "v", m.get(4, "k"))
+	})
+}
+
+// A late answer of a node that the group sleeps without makes its leader read for
+// it. What is read does not stay for as long as the group sleeps: other groups
+// need the room.
+func TestNothingReadAheadSleeps(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.isolate(3)
+		for i := range 10 { // two appends of the largest size
+			m.mustPut(1, fmt.Sprint("k", i), strings.Repeat("v", 200<<10))
+		}
+		m.host(1).Unreachable(3) // or Raft takes what it sent for received
+		m.untilAsleep(1, 2)
+		require.Zero(t, m.host(1).Stats().WarmBytes)
+		term := m.status(1).Term
+		m.host(1).Receive(3, []transport.Message{consensus.Raft(1, &pb.Message{
+			Type: pb.MsgHeartbeatResp.Enum(), From: new(uint64(3)), To: new(uint64(1)), Term: new(term),
+		})})
+		m.settle()
+		require.NotZero(t, m.host(1).Stats().WarmBytes)
+		m.tick(15)
+		require.Zero(t, m.host(1).Stats().WarmBytes)
+		m.untilAsleep(1, 2)
 	})
 }
 

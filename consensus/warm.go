@@ -253,6 +253,9 @@ func (r *replica) warmed(w *warming, got *raftlog.Window, err error) {
 		r.host.warmth.give(spare)
 		r.warm.windows = append(r.warm.windows, warmed{Window: got, bytes: w.bytes - spare, used: r.warm.clock})
 	}
+	if r.role == raft.StateLeader {
+		r.wake() // asleep it would never drop what the follower does not come for
+	}
 	r.resume()
 	r.touch()
 }
