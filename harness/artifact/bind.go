@@ -19,25 +19,39 @@ type boundLine struct {
 // kind is nil for the sample's own line and the kind's for one of its further
 // lines.
 func (t *Tree) Bind(pkg, name string, values map[string]float64) (f *Folder, kind *Kind, ok bool) {
-	for _, f := range t.Folders {
-		if pkg != "" && f.Sample.Package != "" && pkg != f.Sample.Package {
+	if t.lines == nil {
+		t.index()
+	}
+	for _, l := range t.lines[name] {
+		s := &l.folder.Sample
+		if pkg != "" && s.Package != "" && pkg != s.Package {
 			continue
 		}
-		if f.Sample.Line() == name && t.take(f, -1, f.Sample.Values, values) {
-			return f, nil, true
+		if l.kind < 0 && t.take(l, s.Values, values) {
+			return l.folder, nil, true
 		}
-		for i := range f.Sample.Kinds {
-			k := &f.Sample.Kinds[i]
-			if line(k.Name, f.Sample.Procs) == name && t.take(f, i, k.Values, values) {
-				return f, k, true
-			}
+		if l.kind >= 0 && t.take(l, s.Kinds[l.kind].Values, values) {
+			return l.folder, &s.Kinds[l.kind], true
 		}
 	}
 	return nil, nil, false
 }
 
-func (t *Tree) take(f *Folder, kind int, values, printed map[string]float64) bool {
-	l := boundLine{f, kind}
+// index notes the lines of all folders by their names. A text has as many lines
+// as a tree has folders, and thousands of either are usual.
+func (t *Tree) index() {
+	t.lines = map[string][]boundLine{}
+	for _, f := range t.Folders {
+		own := f.Sample.Line()
+		t.lines[own] = append(t.lines[own], boundLine{f, -1})
+		for i := range f.Sample.Kinds {
+			name := line(f.Sample.Kinds[i].Name, f.Sample.Procs)
+			t.lines[name] = append(t.lines[name], boundLine{f, i})
+		}
+	}
+}
+
+func (t *Tree) take(l boundLine, values, printed map[string]float64) bool {
 	if t.bound[l] || !agree(values, printed) {
 		return false
 	}

@@ -33,6 +33,7 @@ type Tree struct {
 	Environments map[string]Environment // by id
 
 	bound map[boundLine]bool
+	lines map[string][]boundLine // by name as printed; nil before the first Bind
 }
 
 // A Folder is one sample and the files beside it.
