@@ -39,7 +39,7 @@ type command struct {
 
 // commands lists the subcommands in the order of the help text.
 func commands() []*command {
-	return []*command{runCommand(), checkCommand(), bandsCommand()}
+	return []*command{runCommand(), checkCommand(), reportCommand(), bandsCommand()}
 }
 
 // dispatch runs the subcommand that args name.

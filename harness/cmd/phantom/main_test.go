@@ -76,7 +76,7 @@ func TestBadArguments(t *testing.T) {
 		want string
 	}{
 		{nil, "Usage: go tool phantom COMMAND"},
-		{[]string{"chek"}, `phantom: command "chek": expected one of run, check, bands`},
+		{[]string{"chek"}, `phantom: command "chek": expected one of run, check, report, bands`},
 		{[]string{"check"}, "phantom check: no files: expected benchmark text"},
 		{[]string{"bands"}, "phantom bands: no files: expected benchmark text"},
 		{[]string{"check", "--colour"}, "phantom check: flag provided but not defined: -colour; phantom check -h lists what it takes"},

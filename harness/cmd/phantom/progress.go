@@ -13,9 +13,9 @@ const (
 	quiet = 2 * time.Second
 	// refresh is how often the live line is written.
 	refresh = 250 * time.Millisecond
-	// report is how often a line is written where nothing can be overwritten:
+	// remind is how often a line is written where nothing can be overwritten:
 	// a log that people scroll through.
-	report = 15 * time.Second
+	remind = 15 * time.Second
 )
 
 // A progress tells people on standard error how far a run is.
@@ -47,7 +47,7 @@ func startProgress(c *console, what string) *progress {
 
 // loop writes until close is called.
 func (p *progress) loop() {
-	interval := report
+	interval := remind
 	if p.c.live {
 		interval = refresh
 	}
