@@ -34,6 +34,7 @@ type Input struct {
 // artifacts cannot be read; there is no Model then.
 func Build(in Input) (*Model, error) {
 	m := &Model{Schema: Schema, Made: in.Made.UTC().Truncate(time.Second), Sources: in.Sources, Samples: len(in.Set.Samples)}
+	in.Set = withMissing(in.Set, in.Artifacts)
 	b := &builder{in: in, model: m, machines: map[results.Machine]int{}, ids: map[rowID]string{}}
 	rows := b.rows()
 	b.machineFacts()
@@ -50,6 +51,26 @@ func Build(in Input) (*Model, error) {
 	m.Noise = noise(m)
 	m.Evidence = b.evidenceText(len(chosen))
 	return m, nil
+}
+
+// withMissing adds the cases that the artifacts know as not measured, but for
+// those that the text remarks on itself.
+func withMissing(set *results.Set, tree *artifact.Tree) *results.Set {
+	if tree == nil {
+		return set
+	}
+	known := map[string]bool{}
+	for _, s := range set.Skips {
+		known[s.Name] = true
+	}
+	all := *set
+	all.Skips = slices.Clip(set.Skips)
+	for _, m := range tree.Missing {
+		if name := strings.TrimPrefix(m.Name, "Benchmark"); !known[name] {
+			all.Skips = append(all.Skips, results.Skip{Name: name, Why: m.Why, File: "artifacts"})
+		}
+	}
+	return &all
 }
 
 // A builder holds what one Build knows on the way.
@@ -232,31 +253,39 @@ func finite(v float64) *float64 {
 
 // add makes a case of a row and puts it where it belongs.
 func (b *builder) add(r row, charts bool) error {
-	c := Case{ID: r.id, Name: r.Name, Processors: r.Procs, Mode: r.Mode, Machine: r.machine, Samples: len(r.Samples)}
-	seen := map[string]bool{}
+	c := Case{ID: r.id, Name: r.Name, Processors: r.Procs, Mode: r.Mode, Machine: r.machine}
+	values := map[string][]float64{}
+	var units []string // in the order of the lines
 	const mostLines = 8
+	seed := ""
 	for _, s := range r.Samples {
-		c.Operations += s.Iterations
 		if len(c.Lines) < mostLines {
 			c.Lines = append(c.Lines, fmt.Sprintf("%s:%d", s.File, s.Line))
 		}
-		for _, v := range s.Values {
-			if !seen[v.Unit] {
-				seen[v.Unit] = true
-				c.Quantities = append(c.Quantities, quantity(v.Unit, results.Summarize(r.Values(v.Unit))))
-			}
+		if condemned(s) {
+			continue
 		}
-	}
-	seed := ""
-	for _, s := range r.Samples {
+		c.Samples++
+		c.Operations += s.Iterations
+		for _, v := range s.Values {
+			if values[v.Unit] == nil {
+				units = append(units, v.Unit)
+			}
+			values[v.Unit] = append(values[v.Unit], v.Value)
+		}
 		if f, ok := b.bound[s]; ok {
 			seed = fmt.Sprint(f.Sample.Seed)
-			c.Invalid = cmp.Or(c.Invalid, f.Sample.Invalid)
 		}
+	}
+	for _, u := range units {
+		c.Quantities = append(c.Quantities, quantity(u, results.Summarize(values[u])))
+	}
+	if bad := len(r.Samples) - c.Samples; bad > 0 {
+		c.Invalid = fmt.Sprintf("%d of %s invalid and left out", bad, plural(len(r.Samples), "sample"))
 	}
 	c.Command = command(r.Row, seed)
 	if charts {
-		e, err := b.evidence(r, &c)
+		e, err := b.evidence(r)
 		if err != nil {
 			return fmt.Errorf("report: %w", err)
 		}
@@ -264,6 +293,13 @@ func (b *builder) add(r row, charts bool) error {
 	}
 	b.benchmark(r).Cases = append(b.benchmark(r).Cases, c)
 	return nil
+}
+
+// condemned reports whether the harness marked a line as measured and not to be
+// used. Such a line has no other figure.
+func condemned(s *results.Sample) bool {
+	v, ok := s.Get("invalid")
+	return ok && v > 0
 }
 
 // benchmark finds or makes the place of a row.

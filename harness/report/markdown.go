@@ -118,6 +118,9 @@ func (g *grid) markdown(s *strings.Builder) {
 	s.WriteString(" |\n" + line + "|\n")
 	for _, r := range g.Rows {
 		s.WriteString("| " + escape(r.Case.Label))
+		if r.Case.Invalid != "" {
+			s.WriteString(" (" + escape(r.Case.Invalid) + ")")
+		}
 		for _, c := range r.Cells {
 			text := c.String()
 			if text == "" {

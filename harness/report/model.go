@@ -116,13 +116,13 @@ type Case struct {
 	Label      string     `json:"label"` // what tells it from its neighbours
 	Processors int        `json:"processors"`
 	Mode       string     `json:"mode"`
-	Machine    int        `json:"machine"` // index in Model.Machines
-	Samples    int        `json:"samples"`
+	Machine    int        `json:"machine"`    // index in Model.Machines
+	Samples    int        `json:"samples"`    // valid ones
 	Operations int        `json:"operations"` // measured, over all samples
 	Quantities []Quantity `json:"quantities"`
 	Lines      []string   `json:"lines"` // file:line of the samples, the first few
 	Command    string     `json:"command"`
-	Invalid    string     `json:"invalid,omitempty"` // why the values must not be used
+	Invalid    string     `json:"invalid,omitempty"` // how many samples are not among the values
 	Evidence   *Evidence  `json:"evidence,omitempty"`
 }
 

@@ -30,37 +30,18 @@ func (b *builder) notices() {
 			add("incomplete", where, "%s", p.Text)
 		}
 	}
-	skipped := map[string]bool{}
 	for _, s := range b.in.Set.Skips {
-		skipped[s.Name] = true
-		add("skipped", fmt.Sprintf("%s:%d", s.File, s.Line), "%s was not measured: %s", s.Name, s.Why)
-	}
-	if b.in.Artifacts == nil {
-		return
-	}
-	for _, m := range b.in.Artifacts.Missing {
-		// The text tells of most of them; those it lost are told from here.
-		if name := strings.TrimPrefix(m.Name, "Benchmark"); !skipped[name] && !skipped[strings.TrimPrefix(m.Line(), "Benchmark")] {
-			add("skipped", "artifacts", "%s was not measured: %s", name, m.Why)
+		where := s.File
+		if s.Line > 0 {
+			where = fmt.Sprintf("%s:%d", s.File, s.Line)
 		}
+		add("skipped", where, "A sample of %s is missing: %s", s.Name, s.Why)
 	}
-	b.sampleNotices(add)
-}
-
-// sampleNotices tells what the artifacts found wrong with samples of these
-// results.
-func (b *builder) sampleNotices(add func(kind, where, format string, args ...any)) {
 	for _, s := range b.in.Set.Samples {
-		f, ok := b.bound[s]
-		if !ok || f.kind != nil {
-			continue
-		}
-		where := fmt.Sprintf("%s:%d", s.File, s.Line)
-		if f.Sample.Invalid != "" {
-			add("invalid", where, "%s must not be used: %s", s.Name, f.Sample.Invalid)
-		}
-		for _, x := range f.Sample.Findings {
-			add(x.Reason, where, "%s: %s", s.Name, x.Text)
+		if f, ok := b.bound[s]; ok && f.kind == nil {
+			for _, x := range f.Sample.Findings {
+				add(x.Reason, fmt.Sprintf("%s:%d", s.File, s.Line), "%s: %s", s.Name, x.Text)
+			}
 		}
 	}
 }

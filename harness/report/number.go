@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/phantomdb/phantomdb/harness/measure"
@@ -36,11 +37,18 @@ func number(v float64, unit string) Number {
 		return Number{"?", ""}
 	}
 	switch {
+	case strings.HasPrefix(unit, "exact-") && math.Abs(v) < 1e6:
+		// Every digit of these counts.
+		n := Number{strconv.FormatFloat(v, 'f', -1, 64), ""}
+		if isBytes(unit) {
+			n.Unit = "B"
+		}
+		return n
 	case nanoseconds(unit):
 		return duration(v)
 	case unit == "MB/s":
 		return Number{scale3(v), "MB/s"}
-	case bytes(unit):
+	case isBytes(unit):
 		return prefixed(v, "B")
 	case strings.HasSuffix(unit, "/s"):
 		return prefixed(v, "/s")
@@ -55,8 +63,8 @@ func nanoseconds(unit string) bool {
 	return unit == "ns" || strings.HasSuffix(unit, "-ns") || strings.HasPrefix(unit, "ns/") || strings.Contains(unit, "-ns/")
 }
 
-// bytes reports whether a unit counts them.
-func bytes(unit string) bool {
+// isBytes reports whether a unit counts them.
+func isBytes(unit string) bool {
 	return unit == "B" || strings.HasSuffix(unit, "-B") || strings.HasPrefix(unit, "B/") || strings.Contains(unit, "-B/")
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/phantomdb/phantomdb/harness/artifact"
@@ -93,7 +94,7 @@ func (s *reportSpec) build() (*report.Model, error) {
 	var err error
 	if s.artifacts != "" {
 		if in.Artifacts, err = artifact.Load(s.artifacts); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("--artifacts: %w", err)
 		}
 		if len(in.Artifacts.Folders) == 0 {
 			return nil, fmt.Errorf("--artifacts %s: no samples in it: expected the folder that run --artifacts or go test -artifacts wrote", s.artifacts)
@@ -115,23 +116,32 @@ func (s *reportSpec) build() (*report.Model, error) {
 	return report.Build(in)
 }
 
-// write makes every form before it writes the first, so that none is left alone.
-func (s *reportSpec) write(c *console, m *report.Model) error {
-	type form struct {
-		flag, file string
-		write      func(io.Writer) error
-		text       bytes.Buffer
-	}
+// A form is one of the ways in which a report is written.
+type form struct {
+	flag, file string
+	write      func(io.Writer) error
+	text       bytes.Buffer
+	aside      string // the file beside file that holds the text so far
+}
+
+// write makes every form, and puts every file down beside its place, before it
+// gives the first one its name: either all are there or what stood there before.
+func (s *reportSpec) write(c *console, m *report.Model) (err error) {
 	forms := []*form{{flag: "-o", file: s.html, write: m.WriteHTML}, {flag: "--markdown", file: s.markdown, write: m.WriteMarkdown}, {flag: "--json", file: s.json, write: m.WriteJSON}}
+	forms = slices.DeleteFunc(forms, func(f *form) bool { return f.file == "" })
 	piped := ""
+	defer func() {
+		for _, f := range forms {
+			if f.aside != "" {
+				err = errors.Join(err, os.Remove(f.aside))
+			}
+		}
+	}()
 	for _, f := range forms {
-		if f.file == "" {
-			continue
+		if f.file == "-" && piped != "" {
+			return fmt.Errorf("%s - and %s -: expected one form on standard output", piped, f.flag)
 		}
 		if f.file == "-" {
-			if piped != "" {
-				return fmt.Errorf("%s - and %s -: expected one form on standard output", piped, f.flag)
-			}
 			piped = f.flag
 		}
 		if err := f.write(&f.text); err != nil {
@@ -139,34 +149,34 @@ func (s *reportSpec) write(c *console, m *report.Model) error {
 		}
 	}
 	for _, f := range forms {
-		switch f.file {
-		case "":
-		case "-":
-			if _, err := f.text.WriteTo(c.out); err != nil {
-				return fmt.Errorf("%s -: %w", f.flag, err)
-			}
-		default:
-			if err := writeAside(f.file, f.text.Bytes()); err != nil {
-				return fmt.Errorf("%s: %w", f.flag, err)
-			}
+		if err := f.putAside(); err != nil {
+			return fmt.Errorf("%s: %w", f.flag, err)
+		}
+	}
+	for _, f := range forms {
+		if f.file == "-" {
+			_, err = f.text.WriteTo(c.out)
+		} else if err = os.Rename(f.aside, f.file); err == nil {
+			f.aside = ""
 			fmt.Fprintf(c.err, "wrote %s\n", f.file)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.flag, err)
 		}
 	}
 	return nil
 }
 
-// writeAside gives a file its name when all of it is there.
-func writeAside(name string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*.tmp")
+// putAside writes the text into a file beside the one it is meant for.
+func (f *form) putAside() error {
+	if f.file == "-" {
+		return nil
+	}
+	file, err := os.CreateTemp(filepath.Dir(f.file), filepath.Base(f.file)+".*.tmp")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	f.aside = file.Name()
+	_, err = file.Write(f.text.Bytes())
+	return errors.Join(err, file.Chmod(0o644), file.Close())
 }
