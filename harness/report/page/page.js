@@ -100,6 +100,7 @@
 			})] },
 		}, [x.values, ...list.map((l) => y.log ? l.values.map((v) => v === undefined || v > 0 ? v : null) : l.values)], plot);
 		plot.append(key);
+		chart.axisTitles = [y.label, x.label];
 		return chart;
 	};
 
@@ -173,7 +174,7 @@
 		ramp.style.cssText = "display:inline-block;width:90px;height:8px;vertical-align:0;margin:0 .4rem;background:linear-gradient(90deg,var(--heat0),var(--heat1),var(--heat2),var(--heat3))";
 		plot.append(make("ul", { className: "legend" }, make("li", {}, "share of an interval's operations: 0", ramp, (100 * largest).toFixed(0) + " %")));
 		table(plot, ["Until", ...h.edges_ns.slice(1).map((e) => "below " + format(e, "ns", short))], () => h.counts.map((c, i) => [seconds(h.ends_s[i]), ...c.map(String)]));
-		return { setSize: draw, redraw: draw };
+		return { setSize: draw, redraw: draw, axisTitles: ["latency, log axis", "time since the start"] };
 	};
 
 	const drawn = new Map(); // figure to chart
@@ -188,7 +189,7 @@
 		else chart = panel(plot, of().series[+figure.dataset.panel]);
 		const canvas = plot.querySelector("canvas");
 		canvas.setAttribute("role", "img");
-		canvas.setAttribute("aria-label", figure.querySelector("figcaption").textContent + "; the same numbers stand in the table below the chart");
+		canvas.setAttribute("aria-label", figure.querySelector("figcaption").textContent + ": " + chart.axisTitles.join(" by ") + "; the same numbers stand in the table below the chart");
 		drawn.set(figure, chart);
 		sizes.observe(plot);
 	};
