@@ -35,13 +35,18 @@ func (p *Pool) Watch() {
 	p.interval = newTally()
 }
 
-// Recorder returns a recorder for one client.
+// Recorder returns a recorder for one client. The first takes the memory of the
+// Histogram, a quarter of a megabyte: left to the first flush, it would fall into
+// the warm-up or into the measured part, by how many operations there are.
 func (p *Pool) Recorder() *Recorder {
 	r := &Recorder{pool: p, watched: p.watched}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.h.hdr == nil {
+		p.h.hdr = newHDR()
+	}
 	if p.watched {
-		p.mu.Lock()
 		p.recorders = append(p.recorders, r)
-		p.mu.Unlock()
 	}
 	return r
 }
