@@ -158,7 +158,7 @@ func TestNumbers(t *testing.T) {
 		{0, "ns/op", "0 ns"}, {125.3, "ns/op", "125 ns"}, {999.6, "avg-ns", "1.00 µs"}, {1.25e6, "p99-ns", "1.25 ms"}, {62e9, "max-ns", "62.0 s"},
 		{2478.5, "ops/s", "2.48 k/s"}, {999.4, "ops/s", "999 /s"}, {56.1e3, "entries/s", "56.1 k/s"}, {12.345, "MB/s", "12.3 MB/s"},
 		{768, "disk-B/op", "768 B"}, {2048, "B/op", "2.05 kB"}, {1e10, "peak-heap-B", "10.0 GB"},
-		{576.5, "exact-wire-B/op", "576.5 B"}, {8, "exact-msgs/op", "8"}, {205, "allocs/op", "205"}, {0.16, "fsyncs/op", "0.16"}, {12345, "allocs/op", "12.3 k"},
+		{576.5, "exact-wire-B/op", "576.5 B"}, {8, "exact-msgs/op", "8"}, {205, "allocs/op", "205"}, {0.16, "fsyncs/op", "0.16"}, {0.1046, "load-cv", "10.5 %"}, {6e-7, "load-cv", "< 0.1 %"}, {0, "dip", "0.0 %"}, {12345, "allocs/op", "12.3 k"},
 	} {
 		require.Equal(t, c.want, strings.ReplaceAll(number(c.v, c.unit).String(), "\u202f", " "), "%v %s", c.v, c.unit)
 	}

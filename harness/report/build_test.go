@@ -113,6 +113,13 @@ func TestNoIntervalFromFewSamples(t *testing.T) {
 	}
 }
 
+// A number that only some of the samples state says so.
+func TestFewSamplesAreTold(t *testing.T) {
+	m := build(t, fixture(t))
+	require.Contains(t, written(t, m.WriteMarkdown), " | 8.80\u202fms (n = 1) | ")
+	require.Contains(t, written(t, m.WriteHTML), "8.80 <i>ms</i><small>n = 1</small>")
+}
+
 func TestEvidence(t *testing.T) {
 	m := build(t, fixture(t))
 	e := caseOf(t, m, "Propose/disk=sync/clients=1").Evidence

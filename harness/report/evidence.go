@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -35,6 +36,7 @@ func (b *builder) bind() {
 	if b.in.Artifacts == nil {
 		return
 	}
+	commits := map[string]int{}
 	for _, s := range b.in.Set.Samples {
 		name := "Benchmark" + s.Name
 		if s.Procs != 1 {
@@ -46,18 +48,15 @@ func (b *builder) bind() {
 		}
 		if f, kind, ok := b.in.Artifacts.Bind(s.Package, name, values); ok {
 			b.bound[s] = boundFolder{f, kind}
-			if f.Sample.Commit != "" {
-				commit := f.Sample.Commit[:min(12, len(f.Sample.Commit))]
-				if f.Sample.Modified {
-					commit += " with changes"
-				}
-				if !slices.Contains(b.model.Commits, commit) {
-					b.model.Commits = append(b.model.Commits, commit)
-				}
+			if c := f.Sample.Commit; c != "" {
+				commits[c[:min(12, len(c))]] |= map[bool]int{false: 1, true: 2}[f.Sample.Modified]
 			}
 		} else {
 			b.lost++
 		}
+	}
+	for _, c := range slices.Sorted(maps.Keys(commits)) {
+		b.model.Commits = append(b.model.Commits, c+[]string{"", "", " with changes", ", in part with changes"}[commits[c]])
 	}
 }
 

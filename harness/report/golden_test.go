@@ -78,7 +78,7 @@ func TestFormsAgree(t *testing.T) {
 						if g.Axis != "" && k == g.RangeAt {
 							break
 						}
-						text := strings.TrimSpace(c.Digits + " " + c.Unit)
+						text := strings.TrimSpace(c.Digits + " " + c.Unit + " " + c.Few)
 						if text == "" {
 							text = "–"
 						}

@@ -48,6 +48,7 @@ var page = sync.OnceValue(func() *template.Template {
 		"plural":   plural,
 		"interval": func(e Expectation) string { return e.interval() },
 		"margin":   func(e Expectation) string { return e.margin() },
+		"span":     Quantity.span,
 		"inc":      func(i int) int { return i + 1 },
 	}).Parse(pageText))
 })

@@ -126,6 +126,9 @@ func (g *grid) markdown(s *strings.Builder) {
 			if text == "" {
 				text = "–"
 			}
+			if c.Few != "" {
+				text += " (" + c.Few + ")"
+			}
 			s.WriteString(" | " + text)
 		}
 		if noise {

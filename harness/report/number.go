@@ -46,6 +46,11 @@ func number(v float64, unit string) Number {
 		return n
 	case nanoseconds(unit):
 		return duration(v)
+	case slices.Contains(shares, unit):
+		if v > 0 && v < 5e-4 {
+			return Number{"< 0.1", "%"}
+		}
+		return Number{fmt.Sprintf("%.1f", 100*v), "%"}
 	case unit == "MB/s":
 		return Number{scale3(v), "MB/s"}
 	case isBytes(unit):
@@ -57,6 +62,9 @@ func number(v float64, unit string) Number {
 	}
 	return Number{scale3(v), ""}
 }
+
+// shares are units that are read in percent, like the limits on them.
+var shares = []string{"load-cv", "dip"}
 
 // nanoseconds reports whether a unit counts them.
 func nanoseconds(unit string) bool {

@@ -36,6 +36,7 @@ type gridRow struct {
 type gridCell struct {
 	Number
 	Note string // the interval in words
+	Few  string // how many samples it is of, where they are not all
 	Bar  float64
 }
 
@@ -99,6 +100,9 @@ func newGrid(x *Benchmark, name string, units []string, first bool) grid {
 			var one gridCell
 			if q, ok := c.Get(u); ok {
 				one = gridCell{Number: number(q.Median, u), Note: q.interval()}
+				if q.N < c.Samples {
+					one.Few = fmt.Sprintf("n = %d", q.N)
+				}
 				barred := groupOf(u) == rateGroup || u == "ns/op" || u == "cpu-ns/op"
 				if barred && largest[i] > 0 && len(x.Cases) > 1 {
 					one.Bar = math.Round(1000*max(q.Median, 0)/largest[i]) / 10
@@ -123,6 +127,17 @@ func (q Quantity) interval() string {
 		return fmt.Sprintf("n = %d", q.N)
 	}
 	return fmt.Sprintf("%v to %v, n = %d", number(*q.Low, q.Unit), number(*q.High, q.Unit), q.N)
+}
+
+// span prints the ends of the interval as a column.
+func (q Quantity) span() string {
+	switch {
+	case q.Low == nil || q.High == nil:
+		return "–"
+	case *q.Low == *q.High:
+		return "no spread"
+	}
+	return fmt.Sprintf("%v to %v", number(*q.Low, q.Unit), number(*q.High, q.Unit))
 }
 
 // noise is how far the samples of a case leave its main quantity open.

@@ -37,7 +37,7 @@
 		return (100 * (1 - 10 ** -nines)).toFixed(Number.isInteger(+nines.toFixed(6)) || nines < 0.31 ? places : places + 1) + " %";
 	};
 
-	const dashes = [[], [7, 3], [2, 3], [10, 3, 2, 3], [4, 2], [1, 2]];
+	const dashes = [[], [7, 3], [2, 3], [10, 3, 2, 3], [4, 2], [12, 3, 2, 3, 2, 3]];
 	const stroke = (i) => css("--s" + (i % 6));
 	const font = (size) => size + "px system-ui, -apple-system, sans-serif";
 
@@ -86,7 +86,7 @@
 		const key = legend(list);
 		const chart = new uPlot({
 			width: Math.max(plot.clientWidth, 200), height, pxAlign: 0, legend: { show: false },
-			padding: [10, 14, 0, 0],
+			padding: [10, 24, 0, 0],
 			cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false } },
 			scales: { x: { time: false, range: x.range ? () => x.range : undefined }, y: { distr: y.log ? 3 : 1, log: 10, range: () => [low, high] } },
 			axes: [
