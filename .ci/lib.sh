@@ -30,6 +30,16 @@ needs() {
 	go version
 }
 
+# find_browser sets PHANTOM_CHROMIUM to a browser, or installs one.
+find_browser() {
+	browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+	if [ -z "${PHANTOM_CHROMIUM:-}" ]; then
+		browser >/dev/null || install Chromium chromium || return 1
+		PHANTOM_CHROMIUM=$(browser)
+	fi
+	export PHANTOM_CHROMIUM
+}
+
 # data_dir OTHER prints a folder on a disk whose sync takes time, if there is one.
 data_dir() {
 	local dir kind start nanos

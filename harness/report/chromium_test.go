@@ -124,7 +124,7 @@ func requireLooks(t *testing.T, l looks, width int, dark bool) {
 			require.Greater(t, n, 20, "%s: line %d is not drawn", c.Title, i)
 		}
 		require.LessOrEqual(t, c.Width, c.Room, "%s is wider than its place", c.Title)
-		require.Regexp(t, `^.+: (latency|throughput|memory|cpu).* by (percentile of operations|time since the start); the same numbers`, c.Label)
+		require.Regexp(t, `^.+: (latency|throughput|memory|CPU).* by (percentile of operations|time since the start); the same numbers`, c.Label)
 	}
 }
 

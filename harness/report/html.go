@@ -23,7 +23,8 @@ var (
 	pageCSS string
 	//go:embed page/page.js
 	pageJS string
-	// uPlot 1.6.32 as published, with its licence beside it and in every page.
+	// uPlot 1.6.32 as its package in the npm registry has it (dist/), with its
+	// licence (MIT) beside it and in every page.
 	//go:embed page/uplot/uPlot.iife.min.js
 	uplotJS string
 	//go:embed page/uplot/uPlot.min.css

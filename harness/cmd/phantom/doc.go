@@ -2,6 +2,7 @@
 //
 //	go tool phantom run                  # the quick suite, with progress and a table
 //	go tool phantom check results.txt    # against levels, bands and scaling
+//	go tool phantom report results.txt   # a page, a summary or JSON for people
 //	go tool phantom bands results.txt    # counter bands from 20 runs and more
 //	go tool phantom check -h             # what a subcommand does, with examples
 //

@@ -124,7 +124,7 @@
 
 	const panel = (plot, p) => {
 		const x = { values: p.ends_s, label: "time since the start", mark: seconds, range: [0, p.ends_s[p.ends_s.length - 1]] };
-		const label = p.title.toLowerCase() + (p.log ? ", log axis" : p.unit === "cores" ? " in cores" : "");
+		const label = (p.title === "CPU" ? p.title : p.title.toLowerCase()) + (p.log ? ", log axis" : p.unit === "cores" ? " in cores" : "");
 		const chart = lines(plot, x, { unit: p.unit, log: p.log, label }, p.lines, 220);
 		table(plot, ["Until", ...p.lines.map((l) => l.name)], () => p.ends_s.map((e, i) => [seconds(e), ...p.lines.map((l) => format(l.values[i], p.unit))]));
 		return chart;
