@@ -123,6 +123,26 @@ func (d *Disk) enqueue(l *Log, done Completion) {
 	}
 }
 
+// follow lets done wait for the record at a place, which is written before what
+// is buffered now or with it, and for nothing behind it. It returns true if that
+// record is durable already; then nobody tells done. The caller holds d.mu.
+func (d *Disk) follow(l *Log, at position, done Completion) (stable bool) {
+	switch {
+	case at.before(d.durable) && d.Err() == nil:
+		d.enqueue(l, nil)
+		return true
+	case at.before(d.syncing):
+		// The flush under way syncs it, and the next need not.
+		d.buf.waiters = append(d.buf.waiters, waiter{l, done})
+		if !d.opts.Inline {
+			signal(d.wake)
+		}
+	default:
+		d.enqueue(l, done)
+	}
+	return false
+}
+
 // forget turns the buffered records of an owner into nothing. Its completions
 // are dropped when their turn comes. The caller holds d.mu.
 func (d *Disk) forget(l *Log) {

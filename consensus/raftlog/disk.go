@@ -60,6 +60,7 @@ type Disk struct {
 	spares   []spare           // guarded by mu
 	written  position          // guarded by mu; written out up to here
 	durable  position          // guarded by mu. Invariant: durable <= written <= tail.
+	syncing  position          // guarded by mu; the latest flush that syncs makes all before it durable
 	owners   map[uint64]*owner // guarded by mu
 	crashes  uint64            // guarded by mu; counts Close and Crash of Logs
 	cache    cache             // guarded by mu

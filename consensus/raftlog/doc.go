@@ -11,7 +11,8 @@
 //
 // A Completion hears of its write after everything that was buffered for the
 // group up to and including the write is on stable storage. A write without a
-// Completion asks for no sync and rides on the next. Writes survive a crash in
+// Completion asks for no sync and rides on the next, and so does a commit index
+// alone, whose Completion hears when what it commits is durable. Writes survive a crash in
 // the order in which they were made: what recovery finds is always a prefix of
 // it, cut between two frames and never inside one Append (unless that Append
 // is larger than a segment).

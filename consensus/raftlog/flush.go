@@ -54,6 +54,9 @@ func (d *Disk) flush(force bool) {
 	d.mu.Lock()
 	d.closeFrame()
 	b := d.buf
+	if b.sync || force {
+		d.syncing = d.tail
+	}
 	d.buf = buffer{runs: d.inUse.runs[:0], waiters: d.inUse.waiters[:0]}
 	d.mu.Unlock()
 

@@ -7,11 +7,12 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 )
 
-// A Completion hears how a write ended. Written is called once, from the
-// flusher or from Flush, with nil after the write and everything before it in
-// its group is on stable storage, otherwise with the error that stopped the
-// Disk. After Close of the Log or the Disk it is called by the write itself.
-// It must not block, call Flush, or write to the log.
+// A Completion hears how a write ended. Written is called once, with nil after
+// the write and everything before it in its group is on stable storage (see
+// Append for the one exception), otherwise with the error that stopped the Disk.
+// It comes from the flusher or from Flush, and from the write itself after Close
+// of the Log or the Disk or where there is nothing to wait for. It must not
+// block, call Flush, or write to the log.
 type Completion interface{ Written(err error) }
 
 // A Group is the log of one replica, and raft.Storage but for InitialState and
@@ -36,6 +37,9 @@ type Group struct {
 	baseSum   uint64 // elem.sum of base
 	ring      ring   // Invariant: ring.first == base+1, but during replay.
 	state     span   // the newest state record
+	// binding is the newest record on which the replica's word may depend: any
+	// but a commit index alone. Zero after recovery, when all is durable.
+	binding position
 }
 
 // A span is a record's place and length.
@@ -76,6 +80,10 @@ func (g *Group) end(done Completion, late error) {
 // are visible to reads at once, and done hears when they are durable. A nil
 // done asks for no sync. It panics on a gap, and on entries that reach below
 // FirstIndex.
+//
+// A commit index alone is not worth a sync, for a replica that forgets it learns
+// it again (of the persistent state of the Raft paper's figure 2 it is no part):
+// done hears when the entries, terms and votes before it are durable.
 func (g *Group) Append(hs *pb.HardState, entries []*pb.Entry, done Completion) {
 	g.mu.Lock()
 	if broken := g.checkEntries(entries); broken != "" {
@@ -84,13 +92,21 @@ func (g *Group) Append(hs *pb.HardState, entries []*pb.Entry, done Completion) {
 	}
 	d := g.log.disk
 	d.mu.Lock()
-	late := g.refuse()
+	late, stable := g.refuse(), false
 	if late == nil {
+		binding := g.binding
 		g.putAll(d, hs, entries)
-		d.enqueue(g.log, done)
+		if g.binding != binding || done == nil {
+			d.enqueue(g.log, done)
+		} else {
+			stable = d.follow(g.log, binding, done)
+		}
 	}
 	d.mu.Unlock()
 	g.mu.Unlock()
+	if stable && !g.log.dead.Load() {
+		done.Written(nil)
+	}
 	g.end(done, late)
 }
 
@@ -164,11 +180,16 @@ func (g *Group) putPart(d *Disk, r *run, hard hardState, entries []*pb.Entry) {
 		d.entries += int64(len(entries))
 		d.cache.push(batch{g: g, first: first, n: len(entries), bytes: bytes, last: rec.at})
 		rec.data = nil
+		g.binding = rec.at
 	}
 	if hard != g.hard {
+		binds := hard.term != g.hard.term || hard.vote != g.hard.vote
 		g.hard = hard
 		rec.kind, rec.hard = kindHard, hard
 		d.put(r, &rec)
+		if binds {
+			g.binding = rec.at
+		}
 	}
 }
 
@@ -263,6 +284,7 @@ func (g *Group) replace(done Completion, change func() (flags uint64)) {
 		flags := change()
 		g.ring.first, g.baseSum = g.base+1, 0
 		d.putState(g, flags)
+		g.binding = g.state.at
 		d.enqueue(g.log, done)
 	}
 	d.mu.Unlock()

@@ -132,6 +132,7 @@ func (l *Log) Create(id GroupID, r ReplicaID, index, term uint64, meta []byte, d
 			d.move(&old.state, span{})
 		}
 		d.putState(g, flagFresh)
+		g.binding = g.state.at
 		l.state.groups[id] = g
 		d.enqueue(l, done)
 	}

@@ -26,6 +26,7 @@ type modelGroup struct {
 	hard           [3]uint64 // term, vote, commit
 	base, baseTerm uint64
 	entries        []modelEntry
+	binding        int // the newest write that is worth a sync
 }
 
 type modelEntry struct {
@@ -183,13 +184,23 @@ func (a ack) Written(err error) {
 
 // write records an op in the model and decides whether it waits.
 func (r *rig) write(k modelKey, apply func(modelGroup) modelGroup) raftlog.Completion {
+	return r.writeBehind(k, r.seq+1, apply)
+}
+
+// writeBehind is write for an op whose Completion waits for an earlier one.
+func (r *rig) writeBehind(k modelKey, binding int, apply func(modelGroup) modelGroup) raftlog.Completion {
 	r.seq++
-	r.ops = append(r.ops, modelOp{r.seq, k, apply})
-	r.now[k] = apply(r.now[k])
+	change := func(m modelGroup) modelGroup {
+		m = apply(m)
+		m.binding = binding
+		return m
+	}
+	r.ops = append(r.ops, modelOp{r.seq, k, change})
+	r.now[k] = change(r.now[k])
 	if r.rng.IntN(3) == 0 {
 		return nil
 	}
-	return ack{r, r.seq}
+	return ack{r, binding}
 }
 
 func (r *rig) data() string {
@@ -230,7 +241,7 @@ func (r *rig) step() {
 			return
 		}
 		cut := 1 + r.rng.IntN(len(m.entries))
-		r.write(k, func(m modelGroup) modelGroup {
+		r.writeBehind(k, m.binding, func(m modelGroup) modelGroup {
 			m.baseTerm, m.base = m.entries[cut-1].term, m.base+uint64(cut)
 			m.entries = slices.Clone(m.entries[cut:])
 			return m
@@ -286,9 +297,16 @@ func (r *rig) append(g *raftlog.Group, k modelKey, m modelGroup) {
 	var h *pb.HardState
 	if r.rng.IntN(2) == 0 {
 		hs = [3]uint64{m.hard[0] + 1, r.rng.Uint64N(4), min(first, m.last())}
+		if r.rng.IntN(2) == 0 {
+			hs[0], hs[1] = m.hard[0], m.hard[1]
+		}
 		h = hard(hs[0], hs[1], hs[2])
 	}
-	done := r.write(k, func(m modelGroup) modelGroup {
+	binding := m.binding
+	if len(list) > 0 || hs[0] != m.hard[0] || hs[1] != m.hard[1] {
+		binding = r.seq + 1
+	}
+	done := r.writeBehind(k, binding, func(m modelGroup) modelGroup {
 		m.hard = hs
 		if len(list) > 0 {
 			m.entries = append(slices.Clone(m.entries[:first-m.base-1]), list...)
