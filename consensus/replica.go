@@ -65,9 +65,10 @@ type replica struct {
 	inflight  []*batch // appended, in the order of the log
 	unstable  int      // own batches not yet locally stable
 	ended     uint64   // the last pass in which an own batch was applied
-	held      uint64   // the last pass in which hold put commands off
-	leadReady bool     // an entry of the own term has been applied
-	leadTerm  uint64   // the last term in which this replica led
+	news      commitNews
+	held      uint64 // the last pass in which hold put commands off
+	leadReady bool   // an entry of the own term has been applied
+	leadTerm  uint64 // the last term in which this replica led
 
 	applying bool          // an applyTask is with the apply workers
 	backlog  []*pb.Message // MsgStorageApply that wait for it
@@ -196,6 +197,7 @@ func (r *replica) drain() {
 	r.pack()
 	r.startRead()
 	r.ready()
+	r.tellCommit()
 }
 
 func (r *replica) ready() {
@@ -307,15 +309,27 @@ func (r *replica) send(m *pb.Message) {
 		if r.host.watch.stalled.Load() {
 			return // as if the wire had lost it
 		}
+		if m.GetType() != pb.MsgApp {
+			break
+		}
+		if len(m.GetEntries()) == 0 {
+			r.tellLater(m)
+			return
+		}
+		r.told(m.GetTo())
 	case pb.MsgTimeoutNow:
 		r.endLease() // before anybody is told to campaign
 	}
-	to := ReplicaID(m.GetTo())
+	r.post(r.node(ReplicaID(m.GetTo())), m)
+}
+
+// post hands a Raft message to the wire.
+func (r *replica) post(to NodeID, m *pb.Message) {
 	class := transport.Control
 	if t := m.GetType(); t == pb.MsgApp || t == pb.MsgAppResp {
 		class = transport.Data
 	}
-	r.shard.send(r.node(to), class, transport.Message{Group: r.group, From: r.id, To: to, Kind: kindRaft, Raft: m})
+	r.shard.send(to, class, transport.Message{Group: r.group, From: r.id, To: ReplicaID(m.GetTo()), Kind: kindRaft, Raft: m})
 }
 
 // appendDone is a write under way to the log and what waits for it.
