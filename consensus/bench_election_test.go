@@ -50,6 +50,7 @@ func (c *cluster) election(ctx context.Context, l *consensus.Host, log *election
 	}
 	start := time.Now()
 	log.begin(l.Node(), start)
+	defer log.end()
 	transferred := make(chan error, 1)
 	transferred <- nil
 	switch cause {
@@ -112,11 +113,23 @@ type electionLog struct {
 	first map[consensus.EventKind]time.Duration
 }
 
-// begin starts an election without the leader on node old.
+// begin starts an election without the leader on node old. The leader of an
+// election that nobody waited for any more has left its token: it goes.
 func (e *electionLog) begin(old consensus.NodeID, start time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	select {
+	case <-e.led:
+	default:
+	}
 	e.old, e.start, e.first = old, start, map[consensus.EventKind]time.Duration{}
+}
+
+// end makes nothing count until the next begin.
+func (e *electionLog) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.start = time.Time{}
 }
 
 func (e *electionLog) note(ev consensus.Event) {
@@ -130,15 +143,17 @@ func (e *electionLog) note(ev consensus.Event) {
 	}
 	e.first[ev.Kind] = time.Since(e.start)
 	if ev.Kind == consensus.EventLeader {
-		e.led <- struct{}{}
+		select {
+		case e.led <- struct{}{}:
+		default: // a hook holds up its node
+		}
 	}
 }
 
-// parts divides an election that took so long, and ends it.
+// parts divides an election that took so long.
 func (e *electionLog) parts(took time.Duration) (map[string]float64, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.start = time.Time{}
 	detect, ok := e.first[consensus.EventCampaign]
 	if !ok {
 		return nil, fmt.Errorf("a leader without a campaign: %v", e.first)
