@@ -55,6 +55,25 @@ func TestSizesAreBounded(t *testing.T) {
 	require.Contains(t, written(t, m.WriteJSON), fmt.Sprintf("B%d/a=%d", (cases-1)/10, cases-1), "the JSON form holds all")
 }
 
+// The summary of a job is dropped whole when it is longer than a mebibyte.
+func TestMarkdownIsBounded(t *testing.T) {
+	var text, list strings.Builder
+	text.WriteString(head)
+	long := strings.Repeat("x", 1000)
+	for i := range 1500 {
+		fmt.Fprintf(&text, "BenchmarkB%d/%s-2 100 1000 avg-ns\n# skipped BenchmarkC%d: late\n", i, long, i)
+		fmt.Fprintf(&list, "level fast%s%d\nbench: consensus Put\nunit: avg-ns\nlimit: < 5ms\nmodes: standard\nreason: r\n\n", long, i)
+	}
+	in := fromText(t, text.String())
+	in.Entries = entries(t, list.String())
+	summary := written(t, build(t, in).WriteMarkdown)
+	require.Less(t, len(summary), 1<<20)
+	require.Contains(t, summary, fmt.Sprintf("- and %d more\n", 1500-maxNotices))
+	require.Regexp(t, `\n\d+ more\.\n`, summary, "baselines")
+	require.Regexp(t, `\d+ tables left out here`, summary)
+	require.Contains(t, summary, "### Machine", "what comes last is not cut off")
+}
+
 // The charts of a long run take no more of the page than those of a short one.
 func TestChartsAreBounded(t *testing.T) {
 	h := new(measure.Histogram)
