@@ -90,7 +90,14 @@ type Result struct {
 // A View is a frozen state of a machine. It may be used from any goroutine,
 // while the machine goes on, and must be closed.
 type View interface {
-	// State returns the position and all of the Host's rows in the view.
+	// Position returns the index and term of the view, and Row the value of
+	// one of the Host's rows in it, nil if there is none. The Host calls both
+	// on a worker, so neither may take longer for more rows.
+	Position() (index, term uint64)
+	Row(key []byte) []byte
+	// State returns the position and all of the Host's rows in the view. It
+	// takes time and memory in proportion to them; the Host never calls it on
+	// a worker.
 	State() State
 	// WriteTo writes the whole view, position and rows included, with a
 	// checksum, in a form that Stage reads.
@@ -100,7 +107,8 @@ type View interface {
 
 // Staged is a received snapshot that waits for Raft's word.
 type Staged interface {
-	// State returns the position and rows that the stream carried.
+	// State returns the position and rows that the stream carried. The Host
+	// calls it once, on the goroutine that staged.
 	State() State
 	// Install replaces the machine's contents with the staged ones,
 	// atomically; they are durable when it returns.

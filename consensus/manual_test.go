@@ -73,6 +73,7 @@ type manualNode struct {
 	installing                    atomic.Bool
 	installs                      atomic.Int64 // snapshots installed
 	discards                      atomic.Int64 // and those refused
+	viewStates, stagedStates      atomic.Int64 // times that all rows were asked for
 	mixed                         atomic.Int64 // batches applied while one was
 }
 
@@ -198,6 +199,11 @@ type stallingStaged struct {
 	n *manualNode
 }
 
+func (s *stallingStaged) State() consensus.State {
+	s.n.stagedStates.Add(1)
+	return s.Staged.State()
+}
+
 func (s *stallingStaged) Install(ctx context.Context) error {
 	s.n.installs.Add(1)
 	s.n.installing.Store(true)
@@ -247,6 +253,11 @@ func (s *stallingMachine) View() (consensus.View, error) {
 type stallingView struct {
 	consensus.View
 	n *manualNode
+}
+
+func (v *stallingView) State() consensus.State {
+	v.n.viewStates.Add(1)
+	return v.View.State()
 }
 
 func (v *stallingView) WriteTo(w io.Writer) (int64, error) {

@@ -24,26 +24,37 @@ func (r *replica) begin(state State) (State, error) {
 	return State{Index: b.Index, Term: b.Term, Rows: b.Rows}, nil
 }
 
-// adopt takes the Host's rows out of a machine's state, at open and after a
-// snapshot.
-func (r *replica) adopt(state State) error {
-	conf, ses := &config{conf: &pb.ConfState{}}, &sessions{}
+// held is what a machine holds for the Host.
+type held struct {
+	index, term uint64
+	conf        *config
+	sessions    *sessions
+}
+
+// readRows takes the Host's rows out of a machine's state, at open and from a
+// snapshot. It may run on any goroutine.
+func (r *replica) readRows(state State) (held, error) {
+	at := held{index: state.Index, term: state.Term, conf: &config{conf: &pb.ConfState{}}, sessions: &sessions{}}
 	for _, row := range state.Rows {
 		var err error
 		if string(row.Key) == string(rowConfig) {
-			conf, err = r.host.configs.decode(row.Value)
+			at.conf, err = r.host.configs.decode(row.Value)
 		} else {
-			err = ses.load(row)
+			err = at.sessions.load(row)
 		}
 		if err != nil {
-			return fmt.Errorf("consensus: group %d: row %q at index %d: %w", r.group, row.Key, state.Index, err)
+			return held{}, fmt.Errorf("consensus: group %d: row %q at index %d: %w", r.group, row.Key, state.Index, err)
 		}
 	}
-	r.sessions = ses
-	r.setConfig(conf)
-	r.applied.Store(state.Index)
-	r.reached.Store(state.Index)
-	return nil
+	return at, nil
+}
+
+// adopt puts in force what the machine now holds.
+func (r *replica) adopt(at *held) {
+	r.sessions = at.sessions
+	r.setConfig(at.conf)
+	r.applied.Store(at.index)
+	r.reached.Store(at.index)
 }
 
 // setConfig puts a configuration in force.

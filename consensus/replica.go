@@ -70,12 +70,12 @@ type replica struct {
 	leadReady bool   // an entry of the own term has been applied
 	leadTerm  uint64 // the last term in which this replica led
 
-	applying bool          // an applyTask is with the apply workers
-	backlog  []*pb.Message // MsgStorageApply that wait for it
-	install  *installing   // a snapshot is being installed
-	incoming Staged        // waits for Raft's word, within one input
-	view     View          // frozen for a snapshot, within one input
-	busy     int           // background users of the machine
+	applying bool            // an applyTask is with the apply workers
+	backlog  []*pb.Message   // MsgStorageApply that wait for it
+	install  *installing     // a snapshot is being installed
+	incoming *stagedSnapshot // waits for Raft's word, within one input
+	view     View            // frozen for a snapshot, within one input
+	busy     int             // background users of the machine
 
 	warm       warm
 	read       readState
@@ -128,9 +128,11 @@ func newReplica(h *Host, g GroupID, lg *raftlog.Group, sm StateMachine, state St
 	if err != nil {
 		return nil, err
 	}
-	if err := r.adopt(state); err != nil {
+	at, err := r.readRows(state)
+	if err != nil {
 		return nil, err
 	}
+	r.adopt(&at)
 	if err := r.reconcile(state); err != nil {
 		h.peers.refer(nil, r.conf)
 		return nil, err

@@ -60,8 +60,8 @@ func (r *replica) snapshotMetadata() (*pb.Snapshot, error) {
 		r.host.logger.Error("consensus: freeze machine", "group", uint64(r.group), "err", err)
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
-	state := view.State()
-	conf, err := confOf(state)
+	index, term := view.Position()
+	conf, err := confAt(index, view.Row(rowConfig))
 	if err != nil {
 		_ = view.Close()
 		<-r.host.snaps.send
@@ -69,25 +69,49 @@ func (r *replica) snapshotMetadata() (*pb.Snapshot, error) {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	r.outgoing, r.view = 1, view
-	r.pin.index = state.Index
-	return &pb.Snapshot{Metadata: &pb.SnapshotMetadata{
-		ConfState: conf, Index: new(state.Index), Term: new(state.Term),
-	}}, nil
+	r.pin.index = index
+	return &pb.Snapshot{Metadata: &pb.SnapshotMetadata{ConfState: conf, Index: new(index), Term: new(term)}}, nil
 }
 
-// confOf returns the ConfState among the rows of a state: Raft's must be that
-// of the very index, or entries behind it would be applied to another one.
-func confOf(state State) (*pb.ConfState, error) {
-	for _, row := range state.Rows {
-		if string(row.Key) == string(rowConfig) {
-			c, err := decodeConfig(row.Value)
-			if err != nil {
-				return nil, err
-			}
-			return c.conf, nil
-		}
+// confAt returns the ConfState in the row of a frozen machine: Raft's must be
+// that of the very index, or entries behind it would be applied to another one.
+func confAt(index uint64, row []byte) (*pb.ConfState, error) {
+	if row == nil {
+		return nil, fmt.Errorf("no configuration at index %d", index)
 	}
-	return nil, fmt.Errorf("no configuration at index %d", state.Index)
+	c, err := decodeConfig(row)
+	if err != nil {
+		return nil, err
+	}
+	return c.conf, nil
+}
+
+// A stagedSnapshot is a snapshot with what the Host will need of it. That is
+// read where it was staged: of a full table of sessions it takes longer than a
+// worker has.
+type stagedSnapshot struct {
+	Staged
+	held held
+}
+
+// readStaged reads what s holds and compares it with what was announced. If it
+// does not fit, s is discarded.
+func (r *replica) readStaged(s Staged, meta *pb.SnapshotMetadata) (*stagedSnapshot, error) {
+	held, err := r.readRows(s.State())
+	switch {
+	case err != nil:
+	case len(held.conf.conf.GetVoters()) == 0:
+		err = fmt.Errorf("group %d: no configuration at index %d", r.group, held.index)
+	case !proto.Equal(held.conf.conf, meta.GetConfState()):
+		err = fmt.Errorf("group %d: snapshot of index %d holds configuration %v, announced %v",
+			r.group, held.index, held.conf.conf, meta.GetConfState())
+	case held.index != meta.GetIndex() || held.term != meta.GetTerm():
+		err = fmt.Errorf("group %d: snapshot of index %d term %d announced as %d, %d",
+			r.group, held.index, held.term, meta.GetIndex(), meta.GetTerm())
+	default:
+		return &stagedSnapshot{Staged: s, held: held}, nil
+	}
+	return nil, errors.Join(err, s.Discard())
 }
 
 // A pin is the log that the receiver of a snapshot needs: what lies behind its
@@ -247,19 +271,10 @@ func (s *snapshotter) stage(from NodeID, conn io.ReadWriteCloser) error {
 	if !r.beginStaging() {
 		return rejected(g, errors.New("closed, or at another snapshot"))
 	}
-	staged, err := r.sm.Stage(conn)
+	var staged *stagedSnapshot
+	contents, err := r.sm.Stage(conn)
 	if err == nil {
-		meta := m.GetSnapshot().GetMetadata()
-		at := staged.State()
-		if conf, cerr := confOf(at); cerr != nil || !proto.Equal(conf, meta.GetConfState()) {
-			err = errors.Join(fmt.Errorf("group %d: snapshot of index %d holds configuration %v, announced %v",
-				g, at.Index, conf, meta.GetConfState()), cerr, staged.Discard())
-			staged = nil
-		} else if at.Index != meta.GetIndex() || at.Term != meta.GetTerm() {
-			err = errors.Join(fmt.Errorf("group %d: snapshot of index %d term %d announced as %d, %d",
-				g, at.Index, at.Term, meta.GetIndex(), meta.GetTerm()), staged.Discard())
-			staged = nil
-		}
+		staged, err = r.readStaged(contents, m.GetSnapshot().GetMetadata())
 	}
 	if err == nil {
 		s.h.stats.snapshotsReceived.Add(1)
@@ -302,7 +317,7 @@ func readSnapshotHeader(r io.Reader) (GroupID, *pb.Message, error) {
 }
 
 // received asks Raft whether it wants a staged snapshot.
-func (r *replica) received(m *pb.Message, from NodeID, staged Staged) {
+func (r *replica) received(m *pb.Message, from NodeID, staged *stagedSnapshot) {
 	if r.gone || r.install != nil {
 		r.discard(staged)
 		return
@@ -330,7 +345,7 @@ func (r *replica) discard(s Staged) {
 // machine's contents.
 type installing struct {
 	msg     *pb.Message
-	staged  Staged
+	staged  *stagedSnapshot
 	running bool
 	behind  []*pb.Message // appends that follow it in the log
 }
@@ -341,7 +356,7 @@ type installing struct {
 func (r *replica) installSnapshot(m *pb.Message) {
 	staged := r.incoming
 	r.incoming = nil
-	if staged == nil || staged.State().Index != m.GetSnapshot().GetMetadata().GetIndex() {
+	if staged == nil || staged.held.index != m.GetSnapshot().GetMetadata().GetIndex() {
 		panic(fmt.Sprintf("consensus: group %d: Raft restores index %d, which is not staged", r.group, m.GetSnapshot().GetMetadata().GetIndex()))
 	}
 	r.install = &installing{msg: m, staged: staged}
@@ -370,22 +385,20 @@ func (r *replica) installed(err error) {
 	if r.gone || r.host.dead.Load() || err != nil && r.host.stopping.Load() {
 		return
 	}
-	state := in.staged.State()
-	if err == nil {
-		err = r.adopt(state)
-	}
+	at := &in.staged.held
 	if err != nil {
-		r.fail(fmt.Errorf("install snapshot at index %d: %w", state.Index, err))
+		r.fail(fmt.Errorf("install snapshot at index %d: %w", at.index, err))
 		return
 	}
+	r.adopt(at)
 	old := r.log.HardState()
-	hs := &pb.HardState{Term: new(old.GetTerm()), Vote: new(old.GetVote()), Commit: new(max(old.GetCommit(), state.Index))}
+	hs := &pb.HardState{Term: new(old.GetTerm()), Vote: new(old.GetVote()), Commit: new(max(old.GetCommit(), at.index))}
 	if in.msg.Term != nil {
-		hs = &pb.HardState{Term: in.msg.Term, Vote: in.msg.Vote, Commit: new(max(in.msg.GetCommit(), state.Index))}
+		hs = &pb.HardState{Term: in.msg.Term, Vote: in.msg.Vote, Commit: new(max(in.msg.GetCommit(), at.index))}
 	}
-	r.settleSnapshot(state.Index, state.Term)
+	r.settleSnapshot(at.index, at.term)
 	r.shard.wrote()
-	r.log.Reset(hs, state.Index, state.Term, &appendDone{r: r, responses: in.msg.GetResponses(), term: r.term})
+	r.log.Reset(hs, at.index, at.term, &appendDone{r: r, responses: in.msg.GetResponses(), term: r.term})
 	r.install = nil
 	for _, m := range in.behind {
 		r.append(m)

@@ -54,6 +54,12 @@ func (m model) requireEqual(t testing.TB, k *kv.Machine) {
 	v, err := k.View()
 	require.NoError(t, err)
 	m.requireRows(t, v.State())
+	index, term := v.Position()
+	require.Equal(t, [2]uint64{m.index, m.term}, [2]uint64{index, term})
+	for _, row := range pairs(m.rows) {
+		require.Equal(t, row[1], string(v.Row([]byte(row[0]))))
+	}
+	require.Nil(t, v.Row([]byte("no such row")))
 	require.NoError(t, v.Close())
 	var got [][2]string
 	k.Scan(nil, nil, func(key, value []byte) bool {

@@ -109,6 +109,14 @@ type frozen struct{ state state }
 
 func (f *frozen) State() consensus.State { return f.state.position() }
 
+func (f *frozen) Position() (index, term uint64) { return f.state.index, f.state.term }
+
+// Row looks one row up. The value is shared.
+func (f *frozen) Row(key []byte) []byte {
+	value, _ := f.state.rows.Get(view(key))
+	return value
+}
+
 // WriteTo writes the stream that Stage reads. It needs one chunk of memory.
 func (f *frozen) WriteTo(w io.Writer) (int64, error) {
 	n, err := f.state.writeTo(context.Background(), w)
