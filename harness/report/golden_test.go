@@ -26,7 +26,7 @@ func golden(t *testing.T, name, got string) {
 	}
 	want, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, strings.ReplaceAll(string(want), "\r\n", "\n"), got)
+	require.Equal(t, string(want), got)
 }
 
 func written(t testing.TB, write func(io.Writer) error) string {

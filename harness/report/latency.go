@@ -3,6 +3,7 @@ package report
 import (
 	"math"
 	"slices"
+	"time"
 
 	"github.com/phantomdb/phantomdb/harness/measure"
 )
@@ -34,15 +35,17 @@ const (
 
 // heat counts latencies by time and size. Rows are equally high on a log axis.
 func heat(intervals []measure.Interval) *Heat {
-	var all measure.Histogram
+	least, most := time.Duration(math.MaxInt64), time.Duration(0)
 	for _, in := range intervals {
-		all.Merge(in.Latency)
+		if in.Latency.Count() > 0 {
+			least, most = min(least, in.Latency.Min()), max(most, in.Latency.Max())
+		}
 	}
-	if all.Count() == 0 || len(intervals) < 2 {
+	if least > most || len(intervals) < 2 {
 		return nil
 	}
 	row := func(d float64) int { return int(math.Floor(math.Log10(math.Max(d, 1)) * perDecade)) }
-	low, high := row(float64(all.Min())), row(float64(all.Max()))
+	low, high := row(float64(least)), row(float64(most))
 	h := &Heat{}
 	for i := low; i <= high+1; i++ {
 		h.Edges = append(h.Edges, round3(math.Pow(10, float64(i)/perDecade)))
