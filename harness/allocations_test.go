@@ -39,3 +39,43 @@ func TestShortEventsAllocateNothingOfTheHarness(t *testing.T) {
 	require.False(t, failed)
 	require.Less(t, res.Extra["B/op"], 64.0)
 }
+
+// Package testing cuts allocs/op to an integer: an operation that allocates in
+// nine of ten calls prints 0. mallocs/op says it.
+func TestFractionsOfAnAllocationArePrinted(t *testing.T) {
+	var sink []byte
+	n := 0
+	allocate := func() {
+		if n++; n%10 != 0 {
+			sink = make([]byte, 64)
+		}
+	}
+	for name, f := range map[string]func(b *testing.B){
+		"run":   func(b *testing.B) { Run(b, Spec{Warmup: -1}, func(*Client) error { allocate(); return nil }) },
+		"micro": func(b *testing.B) { Micro(b, func() error { allocate(); return nil }) },
+		"events": func(b *testing.B) {
+			Events(b, Spec{}, func(int) (Event, error) { allocate(); return Event{Took: 1}, nil })
+		},
+	} {
+		n = 0
+		res, failed := bench(t, "10000x", f)
+		require.False(t, failed)
+		require.InDelta(t, 0.9, res.Extra["mallocs/op"], 0.005, name)
+		require.Zero(t, res.AllocsPerOp(), "%s: what package testing makes of it", name)
+	}
+	_ = sink
+}
+
+// Whoever tells of a system may allocate for it: that is not the operation's.
+func TestReadingCountersCostsNoAllocation(t *testing.T) {
+	counters := func() Counters {
+		return Counters{Messages: 1, Classes: make([]ClassCounters, 100)}
+	}
+	res, failed := bench(t, "100x", func(b *testing.B) {
+		s := Spec{Warmup: -1, Counters: counters, Loads: func() []int64 { return make([]int64, 1000) }}
+		Run(b, s, func(*Client) error { return nil })
+	})
+	require.False(t, failed)
+	require.Less(t, res.Extra["mallocs/op"], 0.02)
+	require.Less(t, res.Extra["B/op"], 16.0)
+}

@@ -79,17 +79,20 @@ type reading struct {
 	hasCPU   bool
 }
 
-func read(s *Spec) reading {
-	var r reading
+// totals asks the system.
+func (r *reading) totals(s *Spec) {
 	if s.Counters != nil {
 		r.counters = s.Counters()
 	}
 	if s.Loads != nil {
 		r.loads = s.Loads()
 	}
+}
+
+// processor asks the platform.
+func (r *reading) processor() {
 	user, system, ok := measure.CPU()
 	r.cpu, r.hasCPU = user+system, ok
-	return r
 }
 
 // reportCosts prints what n operations between two readings cost.

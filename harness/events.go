@@ -59,9 +59,7 @@ func Events(b *testing.B, s Spec, op func(i int) (Event, error)) {
 	}
 	t.report(b)
 	reportCosts(b, b.N, m.from, m.to)
-	b.ReportAllocs()
-	b.ReportMetric(float64(m.heap[1].TotalAlloc-m.heap[0].TotalAlloc)/float64(b.N), "B/op")
-	b.ReportMetric(float64(m.heap[1].Mallocs-m.heap[0].Mallocs)/float64(b.N), "allocs/op")
+	m.reportAllocations(b, b.N)
 }
 
 // A tally adds up events.

@@ -116,7 +116,8 @@ type Result struct {
 //
 // ns/op is wall time until the last operation came back, divided by the
 // operations; ops/s and the latencies are those of operations that succeeded.
-// B/op, allocs/op and cpu-ns/op are those of the whole process, the clients
+// B/op, allocs/op, mallocs/op (the same with its fraction, which package testing
+// cuts off) and cpu-ns/op are those of the whole process, the clients
 // included; what the generator of an open loop spends on waiting for the next
 // start is left out of cpu-ns/op. An open loop's line also carries
 // offered-ops/s, and lag-avg-ns and lag-p99-ns, how late the harness was.
@@ -178,9 +179,7 @@ func (r Result) report(b *testing.B, t *trial) {
 		m.to.cpu = max(m.to.cpu-t.run.waited, m.from.cpu)
 	}
 	reportCosts(b, r.Ops, m.from, m.to)
-	b.ReportAllocs()
-	b.ReportMetric(float64(m.heap[1].TotalAlloc-m.heap[0].TotalAlloc)/n, "B/op")
-	b.ReportMetric(float64(m.heap[1].Mallocs-m.heap[0].Mallocs)/n, "allocs/op")
+	m.reportAllocations(b, r.Ops)
 	reportKinds(b, m, r)
 }
 

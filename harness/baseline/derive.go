@@ -13,7 +13,7 @@ import (
 // counters are the units that a band can be derived for.
 var counters = []string{
 	"exact-fsyncs/op", "exact-msgs/op", "exact-wire-B/op", "exact-disk-B/op",
-	"fsyncs/op", "msgs/op", "wire-B/op", "disk-B/op", "B/op", "allocs/op",
+	"fsyncs/op", "msgs/op", "wire-B/op", "disk-B/op", "B/op", "mallocs/op",
 }
 
 // A band allows half as much again as the samples deviated, and never less than
@@ -24,6 +24,15 @@ const (
 	// allowMost is the widest band worth writing: beyond it the counter hangs
 	// on timing, and says little about the code.
 	allowMost = 0.10
+)
+
+// Next to an operation that allocates nothing, timers of the system and the
+// runtime still do, at any moment and some tens at once. A hundredth of an
+// allocation covers that from ten thousand operations on, and is far below the
+// change that a band of 0 is there for.
+const (
+	strayMallocs = 0.01
+	strayLeast   = 10_000
 )
 
 // Derive writes a band for every counter of every row with at least 20
@@ -59,40 +68,56 @@ func deriveBand(row *results.Row, unit string) string {
 	}
 	value := results.Summarize(values).Median
 	off := max(slices.Max(values)-value, value-slices.Min(values))
+	shortest := shortestOf(row)
+	if unit == "mallocs/op" && value+off <= strayMallocs {
+		if shortest < strayLeast {
+			return fmt.Sprintf("# %s: %s is about 0, in samples of %d operations: expected at least %d: no band\n\n", row.Name, unit, shortest, strayLeast)
+		}
+		return bandText(row, unit, 0, fmt.Sprint(strayMallocs), len(values), strayLeast)
+	}
+	switch {
+	case strings.HasPrefix(unit, "exact-"):
+		shortest = 1
+	case shortest >= defaultLeast:
+		shortest = 0
+	}
 	if value == 0 {
 		if off > 0 {
 			return fmt.Sprintf("# %s: %s is mostly 0 and at most %.4g: no band\n\n", row.Name, unit, off)
 		}
-		return bandText(row, unit, 0, "0", len(values))
+		return bandText(row, unit, 0, "0", len(values), shortest)
 	}
 	if strings.HasPrefix(unit, "exact-") {
 		if off > 0 {
 			return fmt.Sprintf("# %s: %s deviates by %.4g and is not exact: no band\n\n", row.Name, unit, off)
 		}
-		return bandText(row, unit, value, "0", len(values))
+		return bandText(row, unit, value, "0", len(values), shortest)
 	}
 	share := max(off/value*allowFactor, allowLeast)
 	if share > allowMost {
 		return fmt.Sprintf("# %s: %s deviates by %.1f %% from its median %.4g: no band\n\n", row.Name, unit, 100*off/value, value)
 	}
-	return bandText(row, unit, value, fmt.Sprintf("%.0f%%", math.Ceil(100*share)), len(values))
+	return bandText(row, unit, value, fmt.Sprintf("%.0f%%", math.Ceil(100*share)), len(values), shortest)
 }
 
-func bandText(row *results.Row, unit string, value float64, allow string, runs int) string {
-	short := strings.TrimPrefix(row.Package, module+"/")
+// shortestOf returns the operations of the shortest sample.
+func shortestOf(row *results.Row) int {
 	shortest := row.Samples[0].Iterations
 	for _, s := range row.Samples {
 		shortest = min(shortest, s.Iterations)
 	}
-	if strings.HasPrefix(unit, "exact-") {
-		shortest = 1
-	}
-	least := ""
-	if shortest < defaultLeast {
-		least = fmt.Sprintf("least: %d\n", shortest)
+	return shortest
+}
+
+// bandText writes a band. A least of 0 is left to the default.
+func bandText(row *results.Row, unit string, value float64, allow string, runs, least int) string {
+	short := strings.TrimPrefix(row.Package, module+"/")
+	field := ""
+	if least > 0 {
+		field = fmt.Sprintf("least: %d\n", least)
 	}
 	return fmt.Sprintf("band %s-%s\nbench: %s %s\nunit: %s\nvalue: %.4g\nallow: %s\nruns: %d\n%sreason:\n\n",
-		wordOf(row.Name), wordOf(unit), short, row.Name, unit, value, allow, runs, least)
+		wordOf(row.Name), wordOf(unit), short, row.Name, unit, value, allow, runs, field)
 }
 
 // wordOf makes one word of a name.

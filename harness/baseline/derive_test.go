@@ -24,13 +24,13 @@ func twenty(f func(i int) string) *results.Set {
 func TestDerive(t *testing.T) {
 	var out strings.Builder
 	n, err := baseline.Derive(&out, twenty(func(i int) string {
-		return fmt.Sprintf("8 msgs/op 0 allocs/op %d wire-B/op %d B/op %d disk-B/op 5 ops/s", 1000+4*(i%2), 100*i, i/19)
+		return fmt.Sprintf("8 msgs/op 0 fsyncs/op %d wire-B/op %d B/op %d disk-B/op 5 ops/s", 1000+4*(i%2), 100*i, i/19)
 	}))
 	require.NoError(t, err)
 	require.Equal(t, 3, n)
 	require.Contains(t, out.String(), "band put-clients-1-msgs-op\nbench: p.q Put/clients=1\nunit: msgs/op\nvalue: 8\nallow: 2%\nruns: 20\nreason:\n")
 	require.Contains(t, out.String(), "unit: wire-B/op\nvalue: 1002\nallow: 2%\n")
-	require.Contains(t, out.String(), "unit: allocs/op\nvalue: 0\nallow: 0\n")
+	require.Contains(t, out.String(), "unit: fsyncs/op\nvalue: 0\nallow: 0\n")
 	require.Contains(t, out.String(), "# Put/clients=1: B/op deviates by 100.0 % from its median 950: no band\n")
 	require.Contains(t, out.String(), "# Put/clients=1: disk-B/op is mostly 0 and at most 1: no band\n")
 	require.Contains(t, out.String(), "# Get: 1 samples: expected at least 20\n")
@@ -39,7 +39,7 @@ func TestDerive(t *testing.T) {
 	// With a reason it is a file, and its bands hold what they came from.
 	list, err := parse(strings.ReplaceAll(out.String(), "reason:", "reason: measured"))
 	require.NoError(t, err)
-	for _, f := range baseline.Judge(list, text("quick", "Put/clients=1 8 msgs/op 0 allocs/op 1004 wire-B/op")) {
+	for _, f := range baseline.Judge(list, text("quick", "Put/clients=1 8 msgs/op 0 fsyncs/op 1004 wire-B/op")) {
 		require.Equal(t, baseline.Pass, f.Verdict)
 	}
 	_, err = parse(out.String())
@@ -62,6 +62,37 @@ func TestDeriveKeepsExactCounters(t *testing.T) {
 	require.Equal(t, 1, n)
 	require.Contains(t, out.String(), "unit: exact-wire-B/op\nvalue: 576.5\nallow: 0\nruns: 20\nleast: 1\nreason:\n")
 	require.Contains(t, out.String(), "# Put/clients=1: exact-msgs/op deviates by 1 and is not exact: no band\n")
+}
+
+// An operation that allocates nothing has timers beside it that do, and its band
+// must still see one that allocates in nine of ten calls.
+func TestDeriveOfNoAllocation(t *testing.T) {
+	samples := func(operations string) *results.Set {
+		var rows []string
+		for i := range 20 {
+			rows = append(rows, fmt.Sprintf("Get@%s %.4f mallocs/op 0 allocs/op", operations, float64(i%7)/10_000))
+		}
+		return text("quick", rows...)
+	}
+	var out strings.Builder
+	n, err := baseline.Derive(&out, samples("10000"))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Equal(t, "band get-mallocs-op\nbench: p.q Get\nunit: mallocs/op\nvalue: 0\nallow: 0.01\nruns: 20\nleast: 10000\nreason:\n\n", out.String())
+	list, err := parse(strings.ReplaceAll(out.String(), "reason:", "reason: measured"))
+	require.NoError(t, err)
+	for _, f := range baseline.Judge(list, samples("10000")) {
+		require.Equal(t, baseline.Pass, f.Verdict)
+	}
+	for _, f := range baseline.Judge(list, text("quick", "Get@10000 0.9 mallocs/op 0 allocs/op")) {
+		require.Equal(t, baseline.Miss, f.Verdict)
+	}
+
+	out.Reset()
+	n, err = baseline.Derive(&out, samples("9999"))
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.Contains(t, out.String(), "# Get: mallocs/op is about 0, in samples of 9999 operations: expected at least 10000: no band\n")
 }
 
 type brokenPipe struct{}

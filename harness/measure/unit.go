@@ -43,6 +43,7 @@ var units = []Unit{
 	{"wire-B/op", "lower"},
 	{"msgs/op", "lower"},
 	{"errors/op", "lower"},
+	{"mallocs/op", "lower"},
 	{"elections", "lower"},
 	{"load-cv", "lower"},
 	{"commit-ns", "lower"},
