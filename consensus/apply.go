@@ -186,6 +186,7 @@ type place struct {
 	index             uint64
 	copyOf            int
 	result            []byte
+	size, maxResult   uint64 // of a session's result, and the most that is kept
 }
 
 // maxScratch bounds the elements kept for reuse after a burst.
@@ -250,8 +251,8 @@ func (a *applyBatch) add(e *pb.Entry, own *batch) error {
 
 // addOnce handles a command that may be a retry.
 func (a *applyBatch) addOnce(c *decodedCommand, index uint64, own *batch, pos int) {
-	fresh, result, err := a.sessions.check(c.session, c.sequence)
-	p := place{own: own, pos: pos, command: -1, session: c.session, sequence: c.sequence, index: index}
+	fresh, kept, maxResult, err := a.sessions.check(c.session, c.sequence)
+	p := place{own: own, pos: pos, command: -1, session: c.session, sequence: c.sequence, index: index, maxResult: maxResult}
 	switch {
 	case err != nil:
 		own.refuse(pos, fmt.Errorf("consensus: group %d: session %d: %w", a.task.r.group, c.session, err))
@@ -262,7 +263,7 @@ func (a *applyBatch) addOnce(c *decodedCommand, index uint64, own *batch, pos in
 		p.command = len(a.commands)
 		a.commands = append(a.commands, c.data)
 	default:
-		p.result = result
+		p.result, p.size = kept.result, kept.size
 		for i := range a.places { // its first copy may be in this very task
 			if q := &a.places[i]; q.command >= 0 && q.session == c.session && q.sequence == c.sequence {
 				p.copyOf = i + 1
@@ -278,8 +279,11 @@ func (a *applyBatch) control(c *decodedCommand, index uint64, own *batch, pos in
 	switch c.kind {
 	case commandOpen:
 		id := index*maxOrdinals + uint64(pos)
-		limit := decoder{buf: c.data}
-		row, err := a.sessions.open(id, index, limit.uvarint())
+		limit, maxResult, err := decodeLimits(c.data)
+		var row Row
+		if err == nil {
+			row, err = a.sessions.open(id, index, limit, maxResult)
+		}
 		if err != nil {
 			own.refuse(pos, rejected(g, err))
 			return
@@ -289,11 +293,16 @@ func (a *applyBatch) control(c *decodedCommand, index uint64, own *batch, pos in
 			own.results[pos] = Result{Data: binary.LittleEndian.AppendUint64(nil, id)}
 		}
 	case commandExpire:
-		if len(c.data) != 8 {
-			own.refuse(pos, rejected(g, fmt.Errorf("expire: %d bytes, expected 8", len(c.data))))
+		e, err := decodeExpiry(c.data)
+		if err != nil {
+			own.refuse(pos, rejected(g, err))
 			return
 		}
-		a.rows = append(a.rows, a.sessions.expire(binary.LittleEndian.Uint64(c.data))...)
+		rows, next := a.sessions.expire(e.before, e.from, e.limit)
+		a.rows = append(a.rows, rows...)
+		if own != nil {
+			own.results[pos] = Result{Data: binary.LittleEndian.AppendUint64(nil, next)}
+		}
 	}
 }
 
@@ -336,14 +345,26 @@ func (a *applyBatch) apply(sm StateMachine, b *Batch) error {
 		switch {
 		case p.command >= 0:
 			p.result = results[p.command].Data
+			p.size = uint64(len(p.result))
 		case p.copyOf > 0:
-			p.result = a.places[p.copyOf-1].result
+			p.result, p.size = a.places[p.copyOf-1].result, a.places[p.copyOf-1].size
 		}
-		if p.own != nil {
-			p.own.results[p.pos] = Result{Data: p.result}
-		}
+		a.answer(p)
 	}
 	return nil
+}
+
+// answer tells the client of p. A result that is too large to be kept is not
+// told to the first attempt either: a retry could not be told the same.
+func (a *applyBatch) answer(p *place) {
+	switch {
+	case p.own == nil:
+	case p.session != 0 && p.size > p.maxResult:
+		p.own.refuse(p.pos, fmt.Errorf("consensus: group %d: session %d: %w: %d bytes, expected at most %d",
+			a.task.r.group, p.session, ErrResultTooLarge, p.size, p.maxResult))
+	default:
+		p.own.results[p.pos] = Result{Data: p.result}
+	}
 }
 
 // sessionRows records the results of commands that carry a session.

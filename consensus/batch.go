@@ -24,8 +24,8 @@ const (
 const (
 	commandPlain  = iota // applied whenever it commits
 	commandOnce          // carries session and sequence: applied at most once
-	commandOpen          // opens a session
-	commandExpire        // ends the sessions last used before an index (8 bytes)
+	commandOpen          // opens a session: limit of sessions uvarint, of a result's bytes uvarint
+	commandExpire        // ends a slice of the idle sessions, see expiry
 )
 
 // maxOrdinals bounds the commands of an entry: a session's id is made of the

@@ -7,7 +7,8 @@ import (
 
 // The two ends of a proposal other than success. Every error that Propose,
 // Reconfigure and the session calls return wraps exactly one of them, unless
-// it is ErrSequenceExpired or ErrNoSession.
+// it is ErrSequenceExpired, ErrNoSession or ErrResultTooLarge. Of a call that is
+// several commands, ExpireSessions, it speaks of the last one.
 var (
 	// ErrRejected says that the proposal was certainly not applied and never
 	// will be. Trying again, perhaps elsewhere, is safe.
@@ -46,6 +47,12 @@ var (
 	// ErrNoSession: the session has expired, or never existed.
 	ErrNoSession = errors.New("no such session")
 )
+
+// ErrResultTooLarge says that a command of a session was applied, once, but that
+// the session keeps no result of its size, so that neither the first attempt nor
+// a retry is told it. What the machine did can be read from it. See
+// Options.MaxSessionResultBytes.
+var ErrResultTooLarge = errors.New("applied, but the result is too large for a session")
 
 // A NotLeaderError says that the replica does not lead its group. It wraps
 // ErrRejected.

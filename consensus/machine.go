@@ -82,7 +82,7 @@ type Batch struct {
 }
 
 // A Result is what a machine answers to a command. The Host keeps Data of
-// commands that carry a session, so it should be small.
+// commands that carry a session, up to Options.MaxSessionResultBytes.
 type Result struct {
 	Data []byte
 }

@@ -46,6 +46,9 @@ func (r *replica) readRows(state State) (held, error) {
 			return held{}, fmt.Errorf("consensus: group %d: row %q at index %d: %w", r.group, row.Key, state.Index, err)
 		}
 	}
+	if err := at.sessions.loaded(); err != nil {
+		return held{}, fmt.Errorf("consensus: group %d: rows at index %d: %w", r.group, state.Index, err)
+	}
 	return at, nil
 }
 

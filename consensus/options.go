@@ -109,8 +109,19 @@ type Options struct {
 	// MaxInflightBytes bounds what a leader has under way to one follower.
 	// Default: 32 MiB.
 	MaxInflightBytes uint64
-	// MaxSessions bounds the sessions of one group. Default: 65,536.
+	// MaxSessions bounds the sessions of one group, at the time when one is
+	// opened: what counts is the option of the node that leads then. Default:
+	// 4,096.
 	MaxSessions int
+	// MaxSessionResultBytes bounds the result of a command that carries a
+	// session; a larger one is not kept, and ends as ErrResultTooLarge. What
+	// counts for a session is the option of the node that led when it was
+	// opened. Every replica of a group keeps up to MaxSessions * 16 *
+	// MaxSessionResultBytes of results in memory, with the defaults 256 MiB,
+	// and about 1 KiB for each session beside that; the rows in its machine
+	// take as much again, in memory if the machine keeps them there. Range
+	// [1, 8 MiB]. Default: 4 KiB.
+	MaxSessionResultBytes int
 
 	// LogTailBytes is what the log of a group keeps behind its last applied
 	// entry, so that a follower that was away for a moment is repaired from
@@ -172,7 +183,8 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.MaxGroupBytes, 64<<20)
 	setDefault(&o.MaxStoreBytes, 256<<20)
 	setDefault(&o.MaxInflightBytes, 32<<20)
-	setDefault(&o.MaxSessions, 65536)
+	setDefault(&o.MaxSessions, 4096)
+	setDefault(&o.MaxSessionResultBytes, 4<<10)
 	setDefault(&o.LogTailBytes, 16<<20)
 	setDefault(&o.MaxStoreLogBytes, 2<<30)
 	setDefault(&o.SnapshotTimeout, 2*time.Minute)
@@ -215,6 +227,7 @@ func (o *Options) validate() error {
 		{o.MaxStoreBytes > 0, "MaxStoreBytes", o.MaxStoreBytes, "above 0"},
 		{o.MaxInflightBytes >= maxMessageBytes, "MaxInflightBytes", o.MaxInflightBytes, "at least 1 MiB"},
 		{o.MaxSessions > 0, "MaxSessions", o.MaxSessions, "above 0"},
+		{o.MaxSessionResultBytes > 0 && o.MaxSessionResultBytes <= 8<<20, "MaxSessionResultBytes", o.MaxSessionResultBytes, "in [1, 8 MiB]"},
 		{o.LogTailBytes > 0, "LogTailBytes", o.LogTailBytes, "above 0"},
 		{o.MaxStoreLogBytes > 0, "MaxStoreLogBytes", o.MaxStoreLogBytes, "above 0"},
 		{o.SnapshotBytesPerSecond >= 0, "SnapshotBytesPerSecond", o.SnapshotBytesPerSecond, "0 or more"},

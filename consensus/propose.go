@@ -17,7 +17,9 @@ import (
 // sequence tells. A cancelled context gives ErrUnknown: the command may be on
 // its way. Overload is refused early with an *OverloadError. A retry below the
 // session's window gives ErrSequenceExpired, one in a session that has expired
-// ErrNoSession: what came of the earlier attempt is forgotten.
+// ErrNoSession: what came of the earlier attempt is forgotten. A command of a
+// session that was applied, but with too large a result, ends as
+// ErrResultTooLarge.
 func (h *Host) Propose(ctx context.Context, g GroupID, c Command) (Result, error) {
 	kind := byte(commandPlain)
 	if c.Session != 0 {
