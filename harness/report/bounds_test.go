@@ -162,6 +162,8 @@ func TestCommand(t *testing.T) {
 		{"BenchmarkX-2 100 5 ns/op\n", "PHANTOM_MODE=standard go test -run='^$' -bench='^BenchmarkX$' -cpu=2 ./consensus"},
 		{"phantom-mode: quick\nBenchmarkX 100 5 ns/op\nBenchmarkX 100 5 ns/op\n", "go test -run='^$' -bench='^BenchmarkX$' -count=2 -cpu=1 ./consensus"},
 		{"pkg: " + module + "\nBenchmarkX/a.b=1/kind=read-4 100 5 ns/op\n", `PHANTOM_MODE=standard go test -run='^$' -bench='^BenchmarkX$/^a\.b=1$' -cpu=4 .`},
+		{"# phantom: mode!=standard matrix!=full nodes=20 clients!=5 disk-unsafe!=true seed!=7 dir!=/data $(x)!=1\nBenchmarkX/clients=5 100 5 ns/op\n",
+			"PHANTOM_MODE=standard PHANTOM_MATRIX=full PHANTOM_CLIENTS=5 PHANTOM_DISK_UNSAFE=true PHANTOM_SEED=7 go test -run='^$' -bench='^BenchmarkX$/^clients=5$' -cpu=1 ./consensus"},
 		{"pkg: -exec=sh\nBenchmarkX 100 5 ns/op\n", "PHANTOM_MODE=standard go test -run='^$' -bench='^BenchmarkX$' -cpu=1 ./-exec=sh"},
 	} {
 		require.Equal(t, c.want, caseOf(t, build(t, fromText(t, head+c.text)), strings.Split(strings.Fields(c.text[strings.Index(c.text, "BenchmarkX")+len("Benchmark"):])[0], "-")[0]).Command)

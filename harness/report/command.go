@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/phantomdb/phantomdb/harness/results"
@@ -11,8 +12,12 @@ import (
 // module is what packages without a full path lie in.
 const module = "github.com/phantomdb/phantomdb"
 
-// command is what a shell runs to measure a row again, as often as it was.
-// seed is "" where nobody has told it.
+// unsaid are the parameters that say nothing of what is measured, or stand in a
+// command by other means.
+var unsaid = []string{"mode", "seed", "dir", "metrics", "profile", "strict", "list", "watchdog"}
+
+// command is what a shell runs to measure a row again, as often as it was and
+// with the parameters that somebody had set. seed is "" where nobody has told it.
 func command(row *results.Row, seed string) string {
 	var s strings.Builder
 	if row.Mode != "" && row.Mode != "quick" {
@@ -20,6 +25,14 @@ func command(row *results.Row, seed string) string {
 	}
 	if seed != "" {
 		fmt.Fprintf(&s, "PHANTOM_SEED=%s ", quote(seed))
+	}
+	for _, k := range row.Samples[0].Given {
+		if k.Name == "seed" && seed == "" {
+			fmt.Fprintf(&s, "PHANTOM_SEED=%s ", quote(k.Value))
+		}
+		if !slices.Contains(unsaid, k.Name) && plainName.MatchString(k.Name) {
+			fmt.Fprintf(&s, "PHANTOM_%s=%s ", strings.ReplaceAll(strings.ToUpper(k.Name), "-", "_"), quote(k.Value))
+		}
 	}
 	fmt.Fprintf(&s, "go test -run='^$' -bench=%s", quote(pattern(row.Name)))
 	if n := len(row.Samples); n > 1 {
@@ -59,6 +72,9 @@ func folder(pkg string) string {
 	}
 	return pkg
 }
+
+// plainName is the name of a parameter; a stranger's text may hold others.
+var plainName = regexp.MustCompile(`^[a-z][a-z-]*$`)
 
 // plainWord is what a shell takes as it stands.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./=:,@%+-]+$`)

@@ -25,6 +25,9 @@ const IncompleteMark = "# phantom: incomplete: "
 // skipMark begins the harness's remark on a case that was not measured.
 const skipMark = "# skipped Benchmark"
 
+// settingsMark begins the harness's remark on the parameters of a process.
+const settingsMark = "# phantom: mode"
+
 // A Set is what some files hold together.
 type Set struct {
 	Samples  []*Sample
@@ -79,7 +82,7 @@ func (s *Set) read(name string, r io.Reader) {
 		s.complain(Unreadable, name, 1+bytes.Count(text[:bytes.IndexByte(text, 0)], []byte("\n")), "a zero byte: expected text")
 		return
 	}
-	p := &parser{set: s, file: name, declared: map[string]bool{}, parsed: map[int]bool{}, unknown: map[string]bool{}}
+	p := &parser{set: s, file: name, declared: map[string]bool{}, parsed: map[int]bool{}, unknown: map[string]bool{}, samples: map[int]*Sample{}}
 	p.records(text)
 	p.lines(text)
 	p.whole(text)
@@ -92,8 +95,8 @@ type parser struct {
 	declared map[string]bool // units that the text declares
 	parsed   map[int]bool    // lines that became a sample or a problem
 	unknown  map[string]bool // units complained about
-	samples  int
-	foreign  int // the first line of a result that no harness made; 0: none
+	samples  map[int]*Sample // by line
+	foreign  int             // the first line of a result that no harness made; 0: none
 }
 
 // records reads what benchfmt understands.
@@ -118,13 +121,13 @@ func (p *parser) records(text []byte) {
 func (p *parser) result(r *benchfmt.Result) {
 	_, line := r.Pos()
 	p.parsed[line] = true
-	p.samples++
 	s := &Sample{
 		Package: r.GetConfig("pkg"), Iterations: r.Iters, Mode: r.GetConfig("phantom-mode"),
 		Machine: Machine{r.GetConfig("goos"), r.GetConfig("goarch"), r.GetConfig("cpu"), r.GetConfig("phantom-fs")},
 		File:    p.file, Line: line,
 	}
 	s.Name, s.Base, s.Keys, s.Procs = splitName(r.Name.String())
+	p.samples[line] = s
 	if s.Mode == "" && p.foreign == 0 {
 		p.foreign = line
 	}
@@ -150,12 +153,19 @@ func (p *parser) result(r *benchfmt.Result) {
 // lines looks at those that benchfmt passes over.
 func (p *parser) lines(text []byte) {
 	announced := false // package testing announces names on lines of their own under -v
+	var given []Key    // of the process whose output this is
 	n := 0
 	for line := range strings.Lines(string(text)) {
 		n++
 		line = strings.TrimRight(line, "\r\n")
 		switch {
+		case p.samples[n] != nil:
+			p.samples[n].Given = given
 		case p.parsed[n]:
+		case strings.HasPrefix(line, settingsMark):
+			given = settings(line)
+		case line == "PASS", line == "FAIL":
+			given = nil
 		case strings.HasPrefix(line, "=== RUN"):
 			announced = true
 			continue
@@ -176,6 +186,16 @@ func (p *parser) lines(text []byte) {
 	}
 }
 
+// settings takes the parameters that were set from the remark on all of them.
+func settings(line string) (given []Key) {
+	for word := range strings.FieldsSeq(line) {
+		if name, value, ok := strings.Cut(word, "!="); ok {
+			given = append(given, Key{Name: name, Value: value})
+		}
+	}
+	return given
+}
+
 // whole judges the file at its end.
 func (p *parser) whole(text []byte) {
 	last := bytes.Count(text, []byte("\n"))
@@ -183,7 +203,7 @@ func (p *parser) whole(text []byte) {
 		p.set.complain(Truncated, p.file, last+1, "the text ends in the middle of a line: expected a line end")
 	}
 	switch {
-	case p.samples == 0:
+	case len(p.samples) == 0:
 		p.set.complain(Empty, p.file, 0, "no benchmark results: expected the output of go test -run='^$' -bench=.")
 	case p.foreign != 0:
 		p.set.complain(Foreign, p.file, p.foreign, "a result without a phantom-mode line above it: expected the output of benchmarks whose package calls harness.Main")

@@ -229,3 +229,14 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// What somebody set for a process goes with its results and no others.
+func TestParametersThatWereSet(t *testing.T) {
+	set := results.Read("text", strings.NewReader("phantom-mode: quick\n"+
+		"# phantom: mode=quick nodes=20 clients!=5 disk!=none dir=/tmp\nBenchmarkA 1 1 ns/op\nPASS\n"+
+		"BenchmarkB 1 1 ns/op\nPASS\n# phantom: mode=quick nodes=20\nBenchmarkC 1 1 ns/op\nPASS\n"))
+	require.Empty(t, set.Problems)
+	require.Equal(t, []results.Key{{Name: "clients", Value: "5"}, {Name: "disk", Value: "none"}}, set.Samples[0].Given)
+	require.Empty(t, set.Samples[1].Given, "its process told nothing")
+	require.Empty(t, set.Samples[2].Given)
+}

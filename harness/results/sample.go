@@ -25,6 +25,9 @@ type Sample struct {
 	Machine Machine
 	// Mode is the harness's mode; "" if the text does not tell.
 	Mode string
+	// Given are the parameters that somebody set for the run, in the order of
+	// the harness's remark above the line; defaults are not among them.
+	Given []Key
 	// File and Line tell where the line stands.
 	File string
 	Line int
