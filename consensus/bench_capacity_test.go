@@ -34,7 +34,7 @@ func BenchmarkCapacity(b *testing.B) {
 			k := bootGrown(b, s)
 			leader := k.leaders()[0]
 			value := putOf("capacity", 128)
-			spec := harness.Spec{Clients: clients, Counters: k.counters, Loads: k.loads}
+			spec := harness.Spec{Clients: clients, Counters: k.counters}
 			harness.Capacity(b, spec, capacityLevel, func(cl *harness.Client) error {
 				_, err := leader.Propose(cl.Context, 1, consensus.Command{Data: value})
 				return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,13 +73,36 @@ func (c *cluster) counters() harness.Counters {
 	return t
 }
 
-// loads are the commands applied by each node.
-func (c *cluster) loads() []int64 {
-	var list []int64
-	for _, h := range c.hosts {
-		list = append(list, int64(h.Stats().Applied))
+// A served counts what each node did as a leader. What a node applies would say
+// nothing of an uneven load: every replica applies everything, whoever leads.
+type served struct {
+	nodes []servedNode
+}
+
+// servedNode has a cache line of its own: clients of several nodes count at once.
+type servedNode struct {
+	ops atomic.Int64
+	_   [56]byte
+}
+
+func (c *cluster) served() *served { return &served{nodes: make([]servedNode, len(c.hosts))} }
+
+// by counts an operation that h answered.
+func (s *served) by(h *consensus.Host) { s.nodes[h.Node()-1].ops.Add(1) }
+
+// loads are a harness.Spec's Loads for so many groups. A single group has a single
+// leader, so that the variation of its nodes is a constant and no figure.
+func (s *served) loads(groups int) func() []int64 {
+	if groups < 2 {
+		return nil
 	}
-	return list
+	return func() []int64 {
+		list := make([]int64, len(s.nodes))
+		for i := range s.nodes {
+			list[i] = s.nodes[i].ops.Load()
+		}
+		return list
+	}
 }
 
 // putOf encodes a put of size bytes under a key of its own.

@@ -124,10 +124,14 @@ func BenchmarkPropose(b *testing.B) {
 			for i := range values {
 				values[i] = putOf(fmt.Sprint("client", i), p.size)
 			}
-			spec := harness.Spec{Clients: p.clients, Counters: c.counters, Loads: c.loads}
+			work := c.served()
+			spec := harness.Spec{Clients: p.clients, Counters: c.counters, Loads: work.loads(p.groups)}
 			harness.Run(b, spec, func(cl *harness.Client) error {
 				g := cl.ID % len(leaders)
 				_, err := leaders[g].Propose(cl.Context, consensus.GroupID(g+1), consensus.Command{Data: values[cl.ID]})
+				if err == nil {
+					work.by(leaders[g])
+				}
 				return err
 			})
 		})

@@ -67,8 +67,9 @@ type Spec struct {
 	// Counters reads the system's totals. It is called while operations run,
 	// by several goroutines. Default: no such units on the line.
 	Counters func() Counters
-	// Loads reads how many operations each node has done so far, for load-cv.
-	// Default: no such unit on the line.
+	// Loads reads how many operations each node has done so far, for load-cv:
+	// as the one that answers them. What each replica of a node repeats is even
+	// by construction and shows nothing. Default: no such unit on the line.
 	Loads func() []int64
 	_     struct{}
 }
