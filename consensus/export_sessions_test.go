@@ -70,3 +70,12 @@ func (t *SessionTable) Expire(before, from, limit uint64) (rows []Row, next uint
 
 // Len is how many sessions there are.
 func (t *SessionTable) Len() int { return len(t.s.byID) }
+
+// Kept is what a retry is told.
+func (t *SessionTable) Kept(id, sequence uint64) []byte {
+	_, kept, _, _ := t.s.check(id, sequence)
+	return kept.result
+}
+
+// Options are those that h runs with.
+func (h *Host) Options() Options { return h.opts }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -266,5 +267,25 @@ func TestSessionsExpireInSlices(t *testing.T) {
 		require.Equal(t, 1, h.Sessions(1))
 		_, err := once(m, put("k", "v"), late, 1)
 		require.NoError(t, err)
+	})
+}
+
+// A session keeps a copy of a result, not the memory it was a piece of.
+func TestSessionsKeepCopies(t *testing.T) {
+	table, _ := fullTable(t, 1)
+	result := []byte("before")
+	table.Apply(1<<10, 17, 9, result)
+	copy(result, "after!")
+	require.Equal(t, "before", string(table.Kept(1<<10, 17)))
+}
+
+func TestBoundOfSessionResultsIsChecked(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		for _, bytes := range []int{-1, 8<<20 + 1} {
+			o := m.host(1).Options()
+			o.MaxSessionResultBytes = bytes
+			_, err := consensus.New(o)
+			require.ErrorContains(t, err, fmt.Sprintf("option MaxSessionResultBytes is %d, expected in [1, 8 MiB]", bytes))
+		}
 	})
 }
