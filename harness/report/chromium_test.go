@@ -36,6 +36,8 @@ func browser(t *testing.T) string {
 
 // sight is what testdata/selfcheck.js tells of one page.
 type sight struct {
+	Opened   bool    `json:"opened"` // a case, by its link
+	Taken    bool    `json:"taken"`  // a command, by its button
 	Drawn    int     `json:"drawn"`
 	Tables   []int   `json:"tables"` // rows of the table beside each chart
 	First    looks   `json:"first"`
@@ -88,7 +90,7 @@ func see(t *testing.T, chromium, page string, dark bool, widths ...int) []sight 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	// The sandbox needs rights that containers lack, and the page is ours.
-	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1600,1000",
+	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--no-default-browser-check", "--window-size=1600,1000",
 		"--user-data-dir="+filepath.Join(dir, "profile"), "--blink-settings=preferredColorScheme="+scheme,
 		"--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom", "file:///"+strings.TrimPrefix(filepath.ToSlash(path), "/"))
 	cmd.WaitDelay = 10 * time.Second
@@ -136,6 +138,8 @@ func TestPageInChromium(t *testing.T) {
 	for _, dark := range []bool{false, true} {
 		t.Run(map[bool]string{false: "light", true: "dark"}[dark], func(t *testing.T) {
 			for i, s := range see(t, chromium, page, dark, widths...) {
+				require.True(t, s.Opened, "a link opens no case")
+				require.True(t, s.Taken, "a button copies no command")
 				require.Equal(t, 6, s.Drawn)
 				require.Len(t, s.First.Charts, 6, "percentiles of both, percentiles, heat map and three series")
 				require.Len(t, s.Tables, 6)

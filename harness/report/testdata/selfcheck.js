@@ -38,6 +38,16 @@ addEventListener("load", async () => {
 		charts: charts(),
 	});
 
+	// A link in a table opens its case, and a command can be taken along.
+	const link = document.querySelector(".baselines th a"), target = document.getElementById(link.hash.slice(1)), closed = !target.open;
+	link.click();
+	await pause(100);
+	const opened = closed && target.open;
+	const copy = target.querySelector(".copy");
+	copy.click();
+	await pause(100);
+	const taken = copy.textContent === "Copied" || getSelection().toString() === target.querySelector(".command code").textContent;
+
 	const drawn = phantomDrawAll();
 	await pause(300);
 	for (const d of document.querySelectorAll(".astable")) d.open = true;
@@ -49,5 +59,5 @@ addEventListener("load", async () => {
 		await pause(200);
 		switched.push({ name: button.textContent, ...state() });
 	}
-	parent.postMessage(JSON.stringify({ drawn, tables, first, switched }), "*");
+	parent.postMessage(JSON.stringify({ opened, taken, drawn, tables, first, switched }), "*");
 });
