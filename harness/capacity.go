@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/phantomdb/phantomdb/harness/load"
+	"github.com/phantomdb/phantomdb/harness/measure"
 )
 
 // CapacityResult is what a search found.
@@ -104,7 +105,7 @@ type search struct {
 	*trial
 	slo      SLO
 	arrivals func(rate float64) load.Schedule
-	began    time.Time
+	began    measure.Clock
 
 	// Invariant: rate < edge <= limit.
 	rate  float64 // the highest that held; 0 means none yet
@@ -124,13 +125,13 @@ func (x *search) run() {
 			continue
 		}
 		done = true
-		x.began = time.Now()
+		x.began = measure.StartClock()
 		start := x.warmUpRate()
 		x.climb(start)
 		x.confirm()
 		if x.count == 0 {
 			// b.Loop would fill what is left of the length by counting.
-			w := waiter{epoch: x.began}
+			w := waiter{clock: x.began}
 			w.until(x.length)
 		}
 	}
@@ -176,7 +177,7 @@ func (x *search) climb(rate float64) {
 
 // hasTime reports whether the search may go on: the rest is for confirming.
 func (x *search) hasTime() bool {
-	return x.count > 0 || time.Since(x.began) < time.Duration((1-2*stepShare)*float64(x.length))
+	return x.count > 0 || x.began.Now() < time.Duration((1-2*stepShare)*float64(x.length))
 }
 
 // confirm measures at the rate found, and lowers it while it does not hold.

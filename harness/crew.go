@@ -31,7 +31,7 @@ type crew struct {
 	pool    measure.Pool
 	kinds   []*measure.Pool // one for each kind of a mix
 	lag     measure.Pool    // of an open loop's members
-	epoch   time.Time       // the members' clock counts from here
+	clock   measure.Clock   // the members' clock counts from here
 
 	permits   chan permit    // nil when one client runs inline
 	done      sync.WaitGroup // goroutines of the members
@@ -76,7 +76,7 @@ type member struct {
 }
 
 func newCrew(ctx context.Context, s Spec, op Op) *crew {
-	c := &crew{epoch: time.Now(), idle: make(chan struct{}, 1)}
+	c := &crew{clock: measure.StartClock(), idle: make(chan struct{}, 1)}
 	for range s.Mix.Len() {
 		c.kinds = append(c.kinds, new(measure.Pool))
 	}
@@ -136,9 +136,9 @@ func (c *crew) serve(m *member) {
 		n := p.operations()
 		m.owed = n
 		if p.n > 0 {
-			m.work(c.epoch, p.n)
+			m.work(c.clock, p.n)
 		} else {
-			m.arrive(c.epoch, p.due)
+			m.arrive(c.clock, p.due)
 		}
 		m.owed = 0
 		c.settle(n)
@@ -158,14 +158,14 @@ func (c *crew) settle(n int64) {
 
 // work does n operations. The end of one is the start of the next, which saves
 // a clock reading.
-func (m *member) work(epoch time.Time, n int) {
-	start := time.Since(epoch)
+func (m *member) work(clock measure.Clock, n int) {
+	start := clock.Now()
 	for range n {
 		m.choose()
 		err := m.op(&m.Client)
-		end := time.Since(epoch)
+		end := clock.Now()
 		if m.account(err, end-start) {
-			end = time.Since(epoch)
+			end = clock.Now()
 		}
 		start = end
 	}
@@ -220,9 +220,9 @@ func (c *crew) warmUp(asked, count int, length time.Duration) {
 	} else if count > 0 {
 		least, length = max(least, (count+19)/20), 0
 	}
-	start, breathed := time.Now(), time.Duration(0)
+	start, breathed := c.clock.Now(), time.Duration(0)
 	for n := 0; ; n++ {
-		elapsed := time.Since(start)
+		elapsed := c.clock.Now() - start
 		if n >= least && elapsed >= length/20 {
 			break
 		}
@@ -231,7 +231,7 @@ func (c *crew) warmUp(asked, count int, length time.Duration) {
 			progress()
 		}
 		if c.permits == nil {
-			c.members[0].work(c.epoch, 1)
+			c.members[0].work(c.clock, 1)
 		} else {
 			c.give(1)
 		}
@@ -257,14 +257,14 @@ func (c *crew) reset() {
 // loopInline drives the only client on the benchmark's goroutine.
 func (c *crew) loopInline(b *testing.B) {
 	m := c.members[0]
-	start := time.Since(c.epoch)
+	start := c.clock.Now()
 	breathed := start
 	for b.Loop() {
 		m.choose()
 		err := m.op(&m.Client)
-		end := time.Since(c.epoch)
+		end := c.clock.Now()
 		if m.account(err, end-start) {
-			end = time.Since(c.epoch)
+			end = c.clock.Now()
 		}
 		start = end
 		if end-breathed > breath {
@@ -278,10 +278,10 @@ func (c *crew) loopInline(b *testing.B) {
 // b.Loop predicts from it; then permits go out in batches.
 func (c *crew) loop(b *testing.B, count int, length time.Duration) {
 	var (
-		given   int           // iterations handed out
-		batch   int           // iterations gathered for the next permit
-		target  = 1           // iterations of a permit
-		start   = time.Now()  //
+		given   int // iterations handed out
+		batch   int // iterations gathered for the next permit
+		target  = 1 // iterations of a permit
+		start   = c.clock.Now()
 		breathe time.Duration // when the watchdog last heard of us
 	)
 	for b.Loop() {
@@ -294,7 +294,7 @@ func (c *crew) loop(b *testing.B, count int, length time.Duration) {
 		if given == 1 {
 			c.drain()
 		}
-		elapsed := time.Since(start)
+		elapsed := c.clock.Now() - start
 		done := given - int(c.pending.Load())
 		target = batchSize(left(count, length, given, done, elapsed), len(c.members))
 		if elapsed-breathe > breath {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/phantomdb/phantomdb/harness/measure"
 )
 
 // Dir returns an empty directory for the data of a case, under PHANTOM_DIR or,
@@ -113,14 +115,14 @@ func probe(dir string) (took time.Duration, err error) {
 	block := []byte(strings.Repeat("phantom ", 512))
 	times := make([]time.Duration, 15)
 	for i := range times {
-		start := time.Now()
+		clock := measure.StartClock()
 		if _, err := f.WriteAt(block, 0); err != nil {
 			return 0, fmt.Errorf("harness: disk probe: %w", err)
 		}
 		if err := flush(f); err != nil {
 			return 0, fmt.Errorf("harness: disk probe: %w", err)
 		}
-		times[i] = time.Since(start)
+		times[i] = clock.Now()
 	}
 	slices.Sort(times)
 	return times[len(times)/2], nil

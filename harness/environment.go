@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/phantomdb/phantomdb/harness/artifact"
+	"github.com/phantomdb/phantomdb/harness/measure"
 )
 
 // probeEnvironment describes the machine and measures its disk, at dir, and its
@@ -75,14 +76,14 @@ func medianOf(f *os.File, sync func(*os.File) error) *artifact.Probe {
 	block := []byte(strings.Repeat("phantom ", probeBlock/8))
 	times := make([]time.Duration, 0, probeCount)
 	for i := range int64(probeCount) {
-		start := time.Now()
+		clock := measure.StartClock()
 		if _, err := f.WriteAt(block, i*probeBlock); err != nil {
 			return nil
 		}
 		if err := sync(f); err != nil {
 			return nil
 		}
-		times = append(times, time.Since(start))
+		times = append(times, clock.Now())
 	}
 	return middle(times)
 }
@@ -142,7 +143,7 @@ func roundTrips(c net.Conn) ([]time.Duration, error) {
 	one := make([]byte, 1)
 	var times []time.Duration
 	for i := range warmUp + counted {
-		start := time.Now()
+		clock := measure.StartClock()
 		if _, err := c.Write(one); err != nil {
 			return nil, err
 		}
@@ -150,7 +151,7 @@ func roundTrips(c net.Conn) ([]time.Duration, error) {
 			return nil, err
 		}
 		if i >= warmUp {
-			times = append(times, time.Since(start))
+			times = append(times, clock.Now())
 		}
 	}
 	return times, nil

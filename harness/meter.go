@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/phantomdb/phantomdb/harness/measure"
 )
 
 // A meter holds the state of everything counted at the start and the end of
@@ -13,7 +15,7 @@ type meter struct {
 	watcher  *watcher // nil unless somebody wants more than the line
 	from, to reading
 	heap     [2]runtime.MemStats // package testing stops counting before the drain
-	start    time.Time
+	clock    measure.Clock       // from the begin of the measured part
 	elapsed  time.Duration
 }
 
@@ -40,11 +42,11 @@ func (m *meter) begin() {
 	m.from.totals(m.spec)
 	runtime.ReadMemStats(&m.heap[0])
 	m.from.processor()
-	m.start = time.Now()
+	m.clock = measure.StartClock()
 }
 
 func (m *meter) stop() {
-	m.elapsed = time.Since(m.start)
+	m.elapsed = m.clock.Now()
 	m.to.processor()
 	runtime.ReadMemStats(&m.heap[1])
 	m.to.totals(m.spec)

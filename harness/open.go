@@ -37,11 +37,11 @@ type arrival struct {
 // arrive does an operation, whose latency counts from when it was meant to
 // start. The lag is what the harness added to that: what the generator was late
 // by, and the time during which the operation was on offer and this client free.
-func (m *member) arrive(epoch time.Time, a arrival) {
+func (m *member) arrive(clock measure.Clock, a arrival) {
 	m.choose()
-	began := time.Since(epoch)
+	began := clock.Now()
 	err := m.op(&m.Client)
-	end := time.Since(epoch)
+	end := clock.Now()
 	slow := m.account(err, end-a.start)
 	slow = m.open.lag.Record(a.late+began-max(a.offered, m.open.ready)) || slow
 	m.open.ends += float64(end)
@@ -49,7 +49,7 @@ func (m *member) arrive(epoch time.Time, a arrival) {
 		m.open.level.count(end-a.start, err)
 	}
 	if slow {
-		end = time.Since(epoch)
+		end = clock.Now()
 	}
 	m.open.ready = end
 }
@@ -77,8 +77,8 @@ type openRun struct {
 // still count from when they were meant to start.
 func (c *crew) offer(s load.Schedule, seed uint64, count int, length time.Duration, stop func(now, behind time.Duration) bool) openRun {
 	next := s.Starts(length, seed)
-	r := openRun{begin: time.Since(c.epoch)}
-	w := waiter{epoch: c.epoch}
+	r := openRun{begin: c.clock.Now()}
+	w := waiter{clock: c.clock}
 	breathed := r.begin
 	free := r.begin // since when the generator has not been waiting for clients
 	for count == 0 || r.offered < count {
@@ -100,7 +100,7 @@ func (c *crew) offer(s load.Schedule, seed uint64, count int, length time.Durati
 		full := len(c.permits) == cap(c.permits)
 		c.permits <- permit{due: arrival{start: due, offered: now, late: now - max(due, free)}}
 		if full {
-			free = time.Since(c.epoch)
+			free = c.clock.Now()
 		}
 		r.offered++
 		r.starts += float64(due)
@@ -111,7 +111,7 @@ func (c *crew) offer(s load.Schedule, seed uint64, count int, length time.Durati
 	if count == 0 && !r.left {
 		w.until(r.begin + length) // a run of a length lasts that long
 	}
-	r.elapsed = time.Since(c.epoch) - r.begin
+	r.elapsed = c.clock.Now() - r.begin
 	r.waited = w.spent
 	return r
 }
@@ -129,7 +129,7 @@ func (r *openRun) window() time.Duration {
 // machine may be a millisecond late: it sleeps until shortly before, then looks
 // at the clock again and again and lets others run in between.
 type waiter struct {
-	epoch   time.Time
+	clock   measure.Clock
 	spent   time.Duration // time that was neither slept nor given to others
 	virtual bool          // a sleep ended to the nanosecond: time is virtual
 }
@@ -149,7 +149,7 @@ const (
 
 // until waits for a moment of the crew's clock and returns the time.
 func (w *waiter) until(moment time.Duration) (now time.Duration) {
-	now = time.Since(w.epoch)
+	now = w.clock.Now()
 	if now >= moment {
 		return now
 	}
@@ -159,7 +159,7 @@ func (w *waiter) until(moment time.Duration) (now time.Duration) {
 	}
 	for rest := moment - now; rest > margin; rest = moment - now {
 		time.Sleep(min(rest-margin, breath))
-		now = time.Since(w.epoch)
+		now = w.clock.Now()
 		if rest > breath {
 			progress()
 		}
@@ -167,7 +167,7 @@ func (w *waiter) until(moment time.Duration) (now time.Duration) {
 	for same := 0; now < moment; {
 		runtime.Gosched()
 		last := now
-		now = time.Since(w.epoch)
+		now = w.clock.Now()
 		switch step := now - last; {
 		case step > ours:
 			same = 0
@@ -177,7 +177,7 @@ func (w *waiter) until(moment time.Duration) (now time.Duration) {
 		default:
 			if same++; same >= still {
 				time.Sleep(moment - now)
-				now = time.Since(w.epoch)
+				now = w.clock.Now()
 				w.virtual = now == moment
 			}
 		}

@@ -7,7 +7,8 @@ import (
 
 // CPU returns the processor time this process has used so far, all threads
 // together, in user mode and in the kernel. ok is false where the platform
-// does not tell.
+// does not tell. Windows counts it in steps of its tick, up to 15.6 ms: that is 6 %
+// of what one processor does in 250 ms.
 func CPU() (user, system time.Duration, ok bool) {
 	self, err := syscall.GetCurrentProcess()
 	if err != nil {
