@@ -323,7 +323,12 @@ func (h *Host) Receive(from NodeID, msgs []transport.Message) {
 			kind: m.Kind, payload: m.Payload,
 		}
 		w := h.pool.of(m.Group)
+		s := h.shards[w.id]
+		if !s.admitControl(hm.bytes()) {
+			continue
+		}
 		if !w.postMessage(input{kind: inputHostMessage, h: h, r: r, msg: hm}) {
+			s.inbox.Add(-hm.bytes())
 			h.stats.dropped.Add(1)
 		}
 	}
@@ -344,12 +349,18 @@ var fromWire = func() (ok [64]bool) {
 
 func (h *Host) receiveRaft(from NodeID, r *replica, m *transport.Message) {
 	t := int(m.Raft.GetType())
-	if t < 0 || t >= len(fromWire) || !fromWire[t] || m.Raft.GetFrom() != uint64(m.From) || m.Raft.GetTo() != uint64(r.id) {
+	if t < 0 || t >= len(fromWire) || !fromWire[t] || m.Raft.GetFrom() != uint64(m.From) || m.Raft.GetTo() != uint64(r.id) || !wellFormed(m.Raft, r.id) {
 		h.stats.refused.Add(1)
 		return
 	}
 	size := dataBytes(m.Raft)
-	if size > 0 && !r.shard.admit(size) {
+	switch {
+	case size == 0:
+	case m.Raft.GetType() == pb.MsgApp:
+		if !r.shard.admit(size) {
+			return
+		}
+	case !r.shard.admitControl(size):
 		return
 	}
 	if !r.w.postMessage(input{kind: inputMessage, n: int(from), h: h, r: r, msg: m.Raft}) {
@@ -369,10 +380,9 @@ func (h *Host) Unreachable(to NodeID) {
 	}
 }
 
-// dataBytes is the size of what a MsgApp or MsgSnap carries, 0 for all other
-// messages.
+// dataBytes is the size of what a message carries.
 func dataBytes(m *pb.Message) int64 {
-	var n int64
+	n := int64(len(m.GetContext()))
 	for _, e := range m.GetEntries() {
 		n += int64(len(e.GetData())) + 32
 	}

@@ -32,6 +32,9 @@ type hostMessage struct {
 	payload                []byte
 }
 
+// bytes is what m is charged while it waits for its worker.
+func (m *hostMessage) bytes() int64 { return int64(len(m.payload)) }
+
 // uvarint returns the n-th number, 0 if there is none.
 func (m *hostMessage) uvarint(n int) uint64 {
 	d := decoder{buf: m.payload}

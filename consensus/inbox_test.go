@@ -50,7 +50,8 @@ func TestInboxIsBounded(t *testing.T) {
 			require.Equal(t, uint64(5), m.flood(5, small))
 			require.Equal(t, uint64(5), m.flood(5, own), "the Host's own messages")
 			require.Equal(t, uint64(5), m.flood(5, entry))
-			require.Zero(t, m.host(2).InboxBytes(1), "of what was dropped")
+			waits := int64(consensus.MaxInbox / 2 * len(own.Payload))
+			require.Equal(t, waits, m.host(2).InboxBytes(1), "what was dropped gave its bytes back")
 			put := m.propose(1, "k", "v") // of a worker whose inbox is full
 			m.settle()
 			require.True(t, put.ended)
@@ -82,6 +83,34 @@ func TestInboxIsBoundedInBytes(t *testing.T) {
 		}
 		m.mustPut(1, "k", "v")
 	})
+}
+
+// What is not an entry has as much room again, and no more: a payload or a
+// context may be as large as a frame.
+func TestInboxIsBoundedInBytesOfControl(t *testing.T) {
+	const size = 4 << 20
+	large := stale(pb.MsgVote)
+	large.Raft.Context = make([]byte, size)
+	own := consensus.Tell(1, 3, 2, "Fortified", 1, 1, 1)
+	own.Payload = append(own.Payload, make([]byte, size-len(own.Payload))...)
+	entry := stale(pb.MsgApp, &pb.Entry{Term: new(uint64(1)), Index: new(uint64(2)), Data: make([]byte, size-32)})
+	for name, msg := range map[string]transport.Message{"context": large, "payload": own} {
+		t.Run(name, func(t *testing.T) {
+			stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+				m.elect(1)
+				m.crash(3)
+				m.puppet(3)
+				const fit = consensus.MaxInboxBytes / size
+				require.Zero(t, m.flood(fit, entry))
+				require.Equal(t, uint64(1), m.flood(1, entry))
+				require.Equal(t, uint64(10), m.flood(fit+10, msg))
+				require.LessOrEqual(t, m.host(2).InboxBytes(1), int64(2*consensus.MaxInboxBytes))
+				m.settle()
+				require.Zero(t, m.host(2).InboxBytes(1))
+				m.mustPut(1, "k", "v")
+			})
+		})
+	}
 }
 
 // buffer has another user of a node's disk leave entries of 1 MiB in the log's

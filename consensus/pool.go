@@ -322,8 +322,11 @@ func (w *worker) handle(in *input) {
 		close(c.done)
 		return
 	}
-	if in.kind == inputMessage {
+	switch in.kind {
+	case inputMessage:
 		in.r.shard.inbox.Add(-dataBytes(in.msg.(*pb.Message)))
+	case inputHostMessage:
+		in.h.shards[w.id].inbox.Add(-in.msg.(*hostMessage).bytes())
 	}
 	if in.h.dead.Load() {
 		return

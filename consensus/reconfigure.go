@@ -245,7 +245,10 @@ func (r *replica) applyConfChange(t *applyTask, e *pb.Entry) error {
 			next.add(m)
 		}
 	}
-	next.conf = r.rn.ApplyConfChange(&cc)
+	var err error
+	if next.conf, err = r.changeRaft(&cc); err != nil {
+		return err
+	}
 	before := next.members
 	next = next.clone()
 	next.keepMembers()

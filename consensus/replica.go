@@ -398,6 +398,10 @@ func (r *replica) respond(responses []*pb.Message) {
 func (r *replica) step(in *input) {
 	m := in.msg.(*pb.Message)
 	from := ReplicaID(m.GetFrom())
+	if m.GetTerm() > r.term && m.GetTerm()-r.term > maxTermStep {
+		r.host.stats.refused.Add(1)
+		return
+	}
 	r.hint(from, NodeID(in.n))
 	switch m.GetType() {
 	case pb.MsgVote, pb.MsgPreVote:
@@ -422,7 +426,7 @@ func (r *replica) step(in *input) {
 	if !r.quietResponse(m) {
 		r.wakeFor(from)
 	}
-	if err := r.rn.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
+	if err := r.stepRaft(m, NodeID(in.n)); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 		r.host.stats.refused.Add(1)
 	}
 }

@@ -11,9 +11,9 @@ import (
 // groups of a node do not all tick at once.
 const tickBuckets = 8
 
-// maxInboxBytes bounds the entries from other nodes that wait for one worker,
-// per host, and those that wait for the disk. Beyond it appends are dropped,
-// and Raft sends them again.
+// maxInboxBytes bounds what messages from other nodes carry while they wait for
+// one worker, per host, and what waits for the disk. Beyond it appends are
+// dropped, and Raft sends them again.
 const maxInboxBytes = 128 << 20
 
 // A hostShard is the part of a host that one worker owns.
@@ -49,6 +49,18 @@ func newHostShard(h *Host, w *worker) *hostShard {
 
 func (s *hostShard) admit(bytes int64) bool {
 	if s.inbox.Add(bytes) > maxInboxBytes || s.host.log.Disk().Buffered() > maxInboxBytes {
+		s.inbox.Add(-bytes)
+		s.host.stats.dropped.Add(1)
+		return false
+	}
+	return true
+}
+
+// admitControl is admit for messages that must get through while appends wait
+// for the disk, or leases would end and elections begin: they have as much room
+// again, which only somebody who means harm fills.
+func (s *hostShard) admitControl(bytes int64) bool {
+	if s.inbox.Add(bytes) > 2*maxInboxBytes {
 		s.inbox.Add(-bytes)
 		s.host.stats.dropped.Add(1)
 		return false
