@@ -36,7 +36,8 @@ var driftRules = []struct {
 	{"latency-p99", +1, 0.25},
 }
 
-// confidence of a trend. A false alarm costs a person an hour.
+// confidence of a trend, for intervals that resemble their neighbours too. A false
+// alarm costs a person an hour.
 const driftConfidence = 0.999
 
 // settling is the share of a run that is left out of trends: caches fill, the

@@ -26,10 +26,11 @@ const maxTrendPoints = 1000
 // number are left out. The bounds hold the slope with the confidence given, in
 // (0, 1): they are the slopes whose ranks stand as far from the middle as
 // Kendall's statistic of unrelated data may stray (Sen 1968, normal
-// approximation). The approximation takes points as independent; neighbours
-// that resemble each other make the bounds too narrow, so a verdict wants an
-// effect that matters beside them. ok is false for fewer than ten points and
-// where x does not grow.
+// approximation). That takes points as independent; where neighbours resemble each
+// other, as intervals of a run do, they stray further, and the bounds are as wide
+// as for the number of independent points that tell as much (see resemblance). At
+// their widest they are the least and the largest slope of all. ok is false for
+// fewer than ten points and where x does not grow.
 func TheilSen(xs, ys []float64, confidence float64) (t Trend, ok bool) {
 	xs, ys = usable(xs, ys)
 	n := len(xs)
@@ -48,19 +49,59 @@ func TheilSen(xs, ys []float64, confidence float64) (t Trend, ok bool) {
 		return Trend{}, false
 	}
 	slices.Sort(slopes)
-	// The variance of Kendall's S without ties.
-	deviation := math.Sqrt(float64(n) * float64(n-1) * float64(2*n+5) / 18)
+	slope := medianOf(slopes)
+	r := resemblance(xs, ys, slope)
+	// The variance of Kendall's S without ties, for points that are worth
+	// (1-r)/(1+r) independent ones each.
+	deviation := math.Sqrt(float64(n) * float64(n-1) * float64(2*n+5) / 18 * (1 + r) / (1 - r))
 	reach := math.Sqrt2 * math.Erfinv(confidence) * deviation
 	at := func(rank float64) float64 {
 		return slopes[int(min(max(math.Round(rank), 0), float64(len(slopes)-1)))]
 	}
 	pairs := float64(len(slopes))
-	t = Trend{Low: at((pairs-reach)/2 - 1), High: at((pairs + reach) / 2), Points: n}
-	middle := len(slopes) / 2
-	if t.Slope = slopes[middle]; len(slopes)%2 == 0 {
-		t.Slope = slopes[middle-1]/2 + slopes[middle]/2
+	return Trend{Slope: slope, Low: at((pairs-reach)/2 - 1), High: at((pairs + reach) / 2), Points: n}, true
+}
+
+// medianOf returns the middle of sorted values.
+func medianOf(sorted []float64) float64 {
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 0 {
+		return sorted[middle-1]/2 + sorted[middle]/2
 	}
-	return t, true
+	return sorted[middle]
+}
+
+// maxResemblance keeps the bounds finite: at it, 200 points are worth one.
+const maxResemblance = 0.99
+
+// resemblance estimates how much of a point's distance from the line its
+// neighbour has as well, from 0 to maxResemblance: the first autocorrelation of
+// the residuals, as of a process in which each point keeps that share of the one
+// before. n points of it tell as much of their mean as n(1-r)/(1+r) independent
+// ones (Bayley and Hammersley 1946), which Hamed and Rao (1998) use for Kendall's
+// statistic. They sum up all autocorrelations; one is less noisy, and errs on the
+// side of silence for what swings to and fro. The line was drawn through the
+// points themselves, which hides (2+4r)/n of it (Kendall 1954, Marriott and Pope
+// 1954, for a mean and a trend).
+func resemblance(xs, ys []float64, slope float64) float64 {
+	rest := make([]float64, len(xs))
+	mean := 0.0
+	for i := range xs {
+		rest[i] = ys[i] - slope*xs[i]
+		mean += rest[i] / float64(len(xs))
+	}
+	var products, squares float64
+	for i, v := range rest {
+		squares += (v - mean) * (v - mean)
+		if i > 0 {
+			products += (v - mean) * (rest[i-1] - mean)
+		}
+	}
+	if products <= 0 {
+		return 0
+	}
+	r := products / squares
+	return min(r+(2+4*r)/float64(len(xs)), maxResemblance)
 }
 
 // usable returns the points that are numbers, at most maxTrendPoints of them.

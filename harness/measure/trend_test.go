@@ -82,3 +82,40 @@ func TestTheilSenHasNoAnswer(t *testing.T) {
 		require.False(t, ok, "confidence %v", confidence)
 	}
 }
+
+// wander returns a steady process in which each value keeps a share of the one
+// before.
+func wander(rnd *rand.Rand, share float64) func(int) float64 {
+	x := rnd.NormFloat64()
+	return func(int) float64 {
+		x = share*x + math.Sqrt(1-share*share)*rnd.NormFloat64()
+		return x
+	}
+}
+
+// Neighbours that resemble each other must not make the bounds too sure: without
+// a correction they held the slope in 30 % of the cases at 0.9, for the 90 %
+// promised, and in 17 % at 0.97.
+func TestTheilSenCoversWhatWanders(t *testing.T) {
+	for _, share := range []float64{0, 0.5, 0.9, 0.97} {
+		held := 0
+		for seed := range uint64(200) {
+			xs, ys := line(200, 0, wander(rand.New(rand.NewPCG(seed, 5)), share))
+			got, ok := TheilSen(xs, ys, 0.9)
+			require.True(t, ok)
+			if got.Low <= 0 && got.High >= 0 {
+				held++
+			}
+		}
+		require.GreaterOrEqual(t, held, 165, "share %v", share)
+	}
+	// Growth that is plain beside it is still seen.
+	xs, ys := line(200, 0.1, wander(rand.New(rand.NewPCG(1, 5)), 0.9))
+	got, ok := TheilSen(xs, ys, 0.99)
+	require.True(t, ok)
+	require.Positive(t, got.Low)
+	// So is growth in steps, whose residuals resemble each other most.
+	xs, ys = line(200, 0, func(i int) float64 { return float64(i / 20) })
+	got, _ = TheilSen(xs, ys, 0.999)
+	require.Positive(t, got.Low)
+}
