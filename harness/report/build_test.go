@@ -120,6 +120,14 @@ func TestFewSamplesAreTold(t *testing.T) {
 	require.Contains(t, written(t, m.WriteHTML), "8.80 <i>ms</i><small>n = 1</small>")
 }
 
+// Of two units that count the same, the table has the one that counts better.
+func TestAllocationsStandOnce(t *testing.T) {
+	m := build(t, fromText(t, head+"BenchmarkX-2 100 5 avg-ns 8 allocs/op 8.75 mallocs/op\n"))
+	summary := written(t, m.WriteMarkdown)
+	require.Contains(t, summary, "| Cost per operation | allocations |\n")
+	require.Contains(t, summary, "| X | 8.75 |\n")
+}
+
 func TestEvidence(t *testing.T) {
 	m := build(t, fixture(t))
 	e := caseOf(t, m, "Propose/disk=sync/clients=1").Evidence

@@ -134,7 +134,7 @@ var titles = map[string]string{
 	"ops/s": "operations", "entries/s": "entries", "MB/s": "data", "ns/op": "time per op",
 	"avg-ns": "mean", "min-ns": "min", "p50-ns": "p50", "p90-ns": "p90", "p99-ns": "p99", "p99.9-ns": "p99.9", "max-ns": "max",
 	"cpu-ns/op": "CPU", "fsyncs/op": "fsyncs", "disk-B/op": "disk", "wire-B/op": "wire", "msgs/op": "messages",
-	"allocs/op": "allocations", "B/op": "allocated", "errors/op": "errors", "cpu-ns/group-s": "CPU per group and second",
+	"allocs/op": "allocations", "mallocs/op": "allocations", "B/op": "allocated", "errors/op": "errors", "cpu-ns/group-s": "CPU per group and second",
 	"heap-B/replica": "heap per replica", "peak-heap-B": "peak heap", "peak-log-B": "peak log", "load-cv": "load variation",
 }
 

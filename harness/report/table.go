@@ -68,6 +68,10 @@ func grids(x *Benchmark) []grid {
 	}
 	// Where there is a distribution, the time per operation says nothing new.
 	rest = slices.DeleteFunc(rest, func(u string) bool { return u == "ns/op" })
+	if costs := &units[costGroup]; slices.Contains(*costs, "mallocs/op") {
+		// The same count, with the fraction that allocs/op loses.
+		*costs = slices.DeleteFunc(*costs, func(u string) bool { return u == "allocs/op" })
+	}
 	list := []grid{newGrid(x, "Throughput and latency", main, true)}
 	if len(units[costGroup]) > 0 {
 		list = append(list, newGrid(x, "Cost per operation", units[costGroup], false))

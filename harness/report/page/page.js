@@ -171,7 +171,7 @@
 		};
 		draw();
 		const ramp = make("span", { ariaHidden: "true" });
-		ramp.style.cssText = "display:inline-block;width:90px;height:8px;vertical-align:0;margin:0 .4rem;background:linear-gradient(90deg,var(--heat0),var(--heat1),var(--heat2),var(--heat3))";
+		ramp.style.cssText = "display:inline-block;width:90px;height:8px;vertical-align:0;margin:0 .4rem;background:linear-gradient(90deg,var(--heat0),var(--heat1) 11.1%,var(--heat2) 44.4%,var(--heat3))"; // as mix has it, by the root
 		plot.append(make("ul", { className: "legend" }, make("li", {}, "share of an interval's operations: 0", ramp, (100 * largest).toFixed(0) + "\u202f%")));
 		table(plot, ["Until", ...h.edges_ns.slice(1).map((e) => "below " + format(e, "ns", short))], () => h.counts.map((c, i) => [seconds(h.ends_s[i]), ...c.map(String)]));
 		return { setSize: draw, redraw: draw, axisTitles: ["latency, log axis", "time since the start"] };
