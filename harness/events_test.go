@@ -23,7 +23,8 @@ func TestMicro(t *testing.T) {
 func TestEvents(t *testing.T) {
 	var c Counters
 	res, failed := bench(t, "40x", func(b *testing.B) {
-		Events(b, Spec{Counters: func() Counters { return c }}, func(i int) (Event, error) {
+		s := Spec{Counters: func() Counters { return c }, Warmup: 4}
+		Events(b, s, func(i int) (Event, error) {
 			c.Messages += 7
 			if i%4 == 3 {
 				return Event{}, errors.New("no quorum")
@@ -49,6 +50,34 @@ func TestEvents(t *testing.T) {
 	require.InDelta(t, 5e6, x["detect-ns"], 1e-6)
 	require.InDelta(t, 0.25, x["errors/op"], 1e-9)
 	require.InDelta(t, 7, x["msgs/op"], 1e-9)
+}
+
+// The first event of a process is dearer than those after it, and on no line.
+func TestEventsWarmUp(t *testing.T) {
+	for _, c := range []struct{ warmup, want int }{{0, 1}, {3, 3}, {-1, 0}} {
+		var seen []int
+		count := Counters{Messages: 1}
+		res, failed := bench(t, "2x", func(b *testing.B) {
+			Events(b, Spec{Warmup: c.warmup, Counters: func() Counters { return count }}, func(i int) (Event, error) {
+				seen = append(seen, i)
+				if i < c.want {
+					count.Messages += 1000
+					return Event{Took: time.Hour}, errors.New("cold")
+				}
+				count.Messages += 3
+				return Event{Took: time.Millisecond}, nil
+			})
+		})
+		require.False(t, failed)
+		require.Equal(t, 2, res.N)
+		require.Len(t, seen, c.want+2)
+		for i, n := range seen {
+			require.Equal(t, i, n, "events are numbered without a gap")
+		}
+		require.InDelta(t, 1e6, res.Extra["max-ns"], 0)
+		require.InDelta(t, 3, res.Extra["msgs/op"], 1e-9)
+		require.Zero(t, res.Extra["errors/op"])
+	}
 }
 
 func TestEventsFailAloud(t *testing.T) {

@@ -58,7 +58,7 @@ type Spec struct {
 	Ready func(ctx context.Context) error
 	// Warmup is the number of untimed operations before the measured ones; a
 	// negative one selects none. It is a closed loop in any case. Default: 5 %
-	// of the work, and at least one operation of each client.
+	// of the work, and at least one operation of each client; one event of Events.
 	Warmup int
 	// Start runs right before the measured operations, untimed, with none under
 	// way: a benchmark that keeps books of its own begins them here. When Run

@@ -140,7 +140,7 @@ func TestEventsAndMicroAreWatched(t *testing.T) {
 	_, s := watched(t, &ledger{}, "3x", func(b *testing.B) {
 		Events(b, Spec{}, func(i int) (Event, error) {
 			time.Sleep(120 * time.Millisecond)
-			if i == 1 {
+			if i == 2 { // the warm-up is 0
 				return Event{}, errors.New("no")
 			}
 			return Event{Took: 7 * time.Second}, nil
