@@ -47,6 +47,7 @@ type setup struct {
 	options func(*consensus.Options)
 	raftlog func(*raftlog.Options)
 	network func(*transport.NetworkOptions)
+	tcp     func(*transport.TCPOptions)
 }
 
 // cluster is a whole cluster: hosts on one pool.
@@ -171,7 +172,7 @@ func (c *cluster) transport(i int) transport.Transport {
 	if c.s.net != "tcp" {
 		return c.wire.Node(id)
 	}
-	t, err := transport.ListenTCP(transport.TCPOptions{
+	o := transport.TCPOptions{
 		Node: id, Cluster: 1,
 		Resolve: func(n transport.NodeID) (string, error) {
 			if a, ok := c.addrs.Load(n); ok {
@@ -179,7 +180,11 @@ func (c *cluster) transport(i int) transport.Transport {
 			}
 			return "", fmt.Errorf("node %d is unknown", n)
 		},
-	})
+	}
+	if c.s.tcp != nil {
+		c.s.tcp(&o)
+	}
+	t, err := transport.ListenTCP(o)
 	require.NoError(c.tb, err)
 	c.addrs.Store(id, t.Addr().String())
 	return t

@@ -99,11 +99,14 @@ type Options struct {
 	// A larger single command travels alone. Default: 256 KiB, 1024.
 	MaxBatchBytes    int
 	MaxBatchCommands int
-	// MaxCommandBytes bounds one command. Default: 8 MiB.
+	// MaxCommandBytes bounds one command. Default: 8 MiB, or less where
+	// MaxGroupBytes is smaller. Net must carry a command and a batch of the
+	// largest size.
 	MaxCommandBytes int
 	// MaxGroupBytes and MaxStoreBytes bound the commands of one group and of
 	// all groups of the node that wait or are under way; beyond them a
-	// proposal is refused with an *OverloadError. Default: 64 MiB, 256 MiB.
+	// proposal is refused with an *OverloadError. Default: 64 MiB or
+	// MaxStoreBytes if that is less, 256 MiB.
 	MaxGroupBytes int64
 	MaxStoreBytes int64
 	// MaxInflightBytes bounds what a leader has under way to one follower.
@@ -179,9 +182,9 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.QuiesceTicks, 2*o.ElectionTicks)
 	setDefault(&o.MaxBatchBytes, 256<<10)
 	setDefault(&o.MaxBatchCommands, 1024)
-	setDefault(&o.MaxCommandBytes, 8<<20)
-	setDefault(&o.MaxGroupBytes, 64<<20)
 	setDefault(&o.MaxStoreBytes, 256<<20)
+	setDefault(&o.MaxGroupBytes, min(64<<20, o.MaxStoreBytes))
+	setDefault(&o.MaxCommandBytes, int(min(8<<20, o.MaxGroupBytes-commandOverhead)))
 	setDefault(&o.MaxInflightBytes, 32<<20)
 	setDefault(&o.MaxSessions, 4096)
 	setDefault(&o.MaxSessionResultBytes, 4<<10)
@@ -223,8 +226,8 @@ func (o *Options) validate() error {
 		{o.MaxBatchBytes > 0 && o.MaxBatchBytes <= maxEntryBytes, "MaxBatchBytes", o.MaxBatchBytes, "in [1, 32 MiB]"},
 		{o.MaxBatchCommands > 0 && o.MaxBatchCommands <= maxOrdinals, "MaxBatchCommands", o.MaxBatchCommands, "in [1, 1024]"},
 		{o.MaxCommandBytes > 0 && o.MaxCommandBytes <= maxEntryBytes, "MaxCommandBytes", o.MaxCommandBytes, "in [1, 32 MiB]"},
-		{o.MaxGroupBytes > 0, "MaxGroupBytes", o.MaxGroupBytes, "above 0"},
-		{o.MaxStoreBytes > 0, "MaxStoreBytes", o.MaxStoreBytes, "above 0"},
+		{o.MaxGroupBytes >= o.commandBytes(), "MaxGroupBytes", o.MaxGroupBytes, fmt.Sprintf("at least %d, a command of MaxCommandBytes", o.commandBytes())},
+		{o.MaxStoreBytes >= o.MaxGroupBytes, "MaxStoreBytes", o.MaxStoreBytes, fmt.Sprintf("at least MaxGroupBytes, %d", o.MaxGroupBytes)},
 		{o.MaxInflightBytes >= maxMessageBytes, "MaxInflightBytes", o.MaxInflightBytes, "at least 1 MiB"},
 		{o.MaxSessions > 0, "MaxSessions", o.MaxSessions, "above 0"},
 		{o.MaxSessionResultBytes > 0 && o.MaxSessionResultBytes <= 8<<20, "MaxSessionResultBytes", o.MaxSessionResultBytes, "in [1, 8 MiB]"},
@@ -238,5 +241,22 @@ func (o *Options) validate() error {
 			return fmt.Errorf("consensus: option %s is %v, expected %s", c.name, c.got, c.want)
 		}
 	}
+	if limit, need := o.Net.MessageLimit(), o.messageBytes(); limit > 0 && limit < need {
+		return fmt.Errorf("consensus: option Net carries messages of at most %d bytes, expected %d, for MaxBatchBytes %d and MaxCommandBytes %d: "+
+			"what is larger would be accepted and never replicated", limit, need, o.MaxBatchBytes, o.MaxCommandBytes)
+	}
 	return nil
 }
+
+// entryBytes bounds the data of an entry.
+func (o *Options) entryBytes() int64 {
+	return max(int64(o.MaxBatchBytes), batchHeaderBytes+o.commandBytes())
+}
+
+// commandBytes is what the largest command is charged.
+func (o *Options) commandBytes() int64 { return int64(o.MaxCommandBytes) + commandOverhead }
+
+// messageBytes bounds an append on the wire: Raft fills it up to maxMessageBytes
+// of its own encoding, of which ours is never larger, and sends a larger entry
+// alone.
+func (o *Options) messageBytes() int64 { return max(maxMessageBytes, o.entryBytes()) + 4<<10 }

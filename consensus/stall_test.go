@@ -341,22 +341,3 @@ func TestGapsBetweenTicksAreNoStall(t *testing.T) {
 		require.False(t, tick(50*time.Millisecond))
 	})
 }
-
-// A timeout that a healthy flush would reach is refused.
-func TestStallTimeoutIsChecked(t *testing.T) {
-	d, err := raftlog.OpenDisk(vfs.NewMem(), "log", raftlog.Options{Inline: true})
-	require.NoError(t, err)
-	log, err := d.Log(1)
-	require.NoError(t, err)
-	pool, err := consensus.NewPool(consensus.PoolOptions{Manual: true})
-	require.NoError(t, err)
-	wire := transport.NewNetwork(transport.NetworkOptions{Manual: true})
-	_, err = consensus.New(consensus.Options{
-		Node: 1, Log: log, Pool: pool, Net: wire.Node(1), StallTimeout: 99 * time.Millisecond,
-		Machine: func(consensus.GroupID) (consensus.StateMachine, error) { return nil, errMachine },
-	})
-	require.EqualError(t, err, "consensus: option StallTimeout is 99ms, expected at least 2 TickInterval, or negative")
-	require.NoError(t, wire.Close())
-	pool.Close()
-	require.NoError(t, d.Close())
-}

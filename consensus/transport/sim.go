@@ -228,3 +228,6 @@ func (s *Sim) Close() error {
 	s.calls.Wait()
 	return nil
 }
+
+// MessageLimit implements Transport.
+func (s *Sim) MessageLimit() int64 { return 0 }

@@ -286,3 +286,8 @@ func (t *TCP) Send(to NodeID, c Class, m []Message) {
 	}
 	t.peer(to).lanes[lane].put(c, m)
 }
+
+// MessageLimit implements Transport.
+func (t *TCP) MessageLimit() int64 {
+	return min(int64(t.o.MaxFrameBytes), t.o.OutboxBytes-itemOverhead)
+}

@@ -106,6 +106,9 @@ type Transport interface {
 	// and may drop; drops are counted. The slice is the caller's again on
 	// return; what the messages point to is immutable from now on.
 	Send(to NodeID, c Class, m []Message)
+	// MessageLimit is the most bytes that one message may take on the wire, a
+	// frame around it included; larger ones are dropped. 0: any.
+	MessageLimit() int64
 	// Call runs a service on another node, or on this one, and waits for its
 	// answer. req must not be modified afterwards. Errors: ErrClosed and
 	// ErrUnreachable, ErrNoService and ErrBusy (the request certainly did not
