@@ -82,10 +82,11 @@ func TestShortRunsHaveNoTrend(t *testing.T) {
 
 // Intervals of a run resemble their neighbours: a slow collection or a busy
 // machine lasts for several. A steady run must not be called a drift for it; of
-// 300 each, 22 were at a share of 0.9 and 61 at 0.97.
+// 300 each, 22 were at a share of 0.9 and 61 at 0.97, where all intervals together
+// are worth two independent ones.
 func TestSteadyRunsThatWanderAreNoDrift(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 2))
 	runs := func(n int, share, spread, slope float64) (alarms int) {
+		rnd := rand.New(rand.NewPCG(1, 2))
 		for range n {
 			x := rnd.NormFloat64()
 			s := course("ops", artifact.Counter, func(i int) float64 {
@@ -98,8 +99,9 @@ func TestSteadyRunsThatWanderAreNoDrift(t *testing.T) {
 		}
 		return alarms
 	}
-	for _, share := range []float64{0, 0.9, 0.97} {
-		require.Zero(t, runs(100, share, 0.15, 0), "share %v", share)
+	for share, most := range map[float64]int{0: 0, 0.5: 0, 0.9: 0, 0.97: 3} {
+		n := runs(300, share, 0.15, 0)
+		require.LessOrEqual(t, n, most, "share %v", share)
 	}
 	require.GreaterOrEqual(t, runs(20, 0.5, 0.05, -0.5), 19, "half of the rate gone is a drift")
 }

@@ -27,10 +27,10 @@ const maxTrendPoints = 1000
 // (0, 1): they are the slopes whose ranks stand as far from the middle as
 // Kendall's statistic of unrelated data may stray (Sen 1968, normal
 // approximation). That takes points as independent; where neighbours resemble each
-// other, as intervals of a run do, they stray further, and the bounds are as wide
-// as for the number of independent points that tell as much (see resemblance). At
-// their widest they are the least and the largest slope of all. ok is false for
-// fewer than ten points and where x does not grow.
+// other, as intervals of a run do, the slope strays further, and the bounds are
+// moved away from it as far as for the number of independent points that tell as
+// much (see resemblance). ok is false for fewer than ten points and where x does
+// not grow.
 func TheilSen(xs, ys []float64, confidence float64) (t Trend, ok bool) {
 	xs, ys = usable(xs, ys)
 	n := len(xs)
@@ -49,17 +49,35 @@ func TheilSen(xs, ys []float64, confidence float64) (t Trend, ok bool) {
 		return Trend{}, false
 	}
 	slices.Sort(slopes)
-	slope := medianOf(slopes)
-	r := resemblance(xs, ys, slope)
-	// The variance of Kendall's S without ties, for points that are worth
-	// (1-r)/(1+r) independent ones each.
-	deviation := math.Sqrt(float64(n) * float64(n-1) * float64(2*n+5) / 18 * (1 + r) / (1 - r))
-	reach := math.Sqrt2 * math.Erfinv(confidence) * deviation
+	// The variance of Kendall's S without ties.
+	deviation := math.Sqrt(float64(n) * float64(n-1) * float64(2*n+5) / 18)
+	normal := math.Sqrt2 * math.Erfinv(confidence)
+	reach := normal * deviation
 	at := func(rank float64) float64 {
 		return slopes[int(min(max(math.Round(rank), 0), float64(len(slopes)-1)))]
 	}
 	pairs := float64(len(slopes))
-	return Trend{Slope: slope, Low: at((pairs-reach)/2 - 1), High: at((pairs + reach) / 2), Points: n}, true
+	slope := medianOf(slopes)
+	// Widening the ranks instead would have no room left for growth that is plain
+	// but not straight: its residuals resemble each other most.
+	r := resemblance(xs, ys, slope)
+	wider := math.Sqrt((1+r)/(1-r)) * student(normal, float64(n)*(1-r)/(1+r)) / normal
+	return Trend{
+		Slope:  slope,
+		Low:    slope - wider*(slope-at((pairs-reach)/2-1)),
+		High:   slope + wider*(at((pairs+reach)/2)-slope),
+		Points: n,
+	}, true
+}
+
+// student returns the quantile of Student's distribution that belongs to one of
+// the normal, for a line through so many independent points: few of them say
+// little of their own spread either. It is the expansion of Fisher and Cornish
+// (1960) to its second term, which is too small below three degrees of freedom,
+// so that none counts as fewer.
+func student(normal, points float64) float64 {
+	z, free := normal, max(points-2, 3)
+	return z + (z*z*z+z)/(4*free) + (5*math.Pow(z, 5)+16*z*z*z+3*z)/(96*free*free)
 }
 
 // medianOf returns the middle of sorted values.
@@ -78,9 +96,9 @@ const maxResemblance = 0.99
 // neighbour has as well, from 0 to maxResemblance: the first autocorrelation of
 // the residuals, as of a process in which each point keeps that share of the one
 // before. n points of it tell as much of their mean as n(1-r)/(1+r) independent
-// ones (Bayley and Hammersley 1946), which Hamed and Rao (1998) use for Kendall's
-// statistic. They sum up all autocorrelations; one is less noisy, and errs on the
-// side of silence for what swings to and fro. The line was drawn through the
+// ones (Bayley and Hammersley 1946; Hamed and Rao 1998 correct the variance of
+// Kendall's statistic so, with all autocorrelations: one is less noisy, and errs on
+// the side of silence for what swings to and fro). The line was drawn through the
 // points themselves, which hides (2+4r)/n of it (Kendall 1954, Marriott and Pope
 // 1954, for a mean and a trend).
 func resemblance(xs, ys []float64, slope float64) float64 {

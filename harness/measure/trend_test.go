@@ -114,8 +114,15 @@ func TestTheilSenCoversWhatWanders(t *testing.T) {
 	got, ok := TheilSen(xs, ys, 0.99)
 	require.True(t, ok)
 	require.Positive(t, got.Low)
-	// So is growth in steps, whose residuals resemble each other most.
-	xs, ys = line(200, 0, func(i int) float64 { return float64(i / 20) })
-	got, _ = TheilSen(xs, ys, 0.999)
-	require.Positive(t, got.Low)
+	// So is growth that is plain and not straight, whose residuals resemble each
+	// other most: in steps, and by a clock whose lateness adds up.
+	late, rnd := 0.0, rand.New(rand.NewPCG(1, 6))
+	for _, of := range []func(i int) float64{
+		func(i int) float64 { return float64(i / 20) },
+		func(i int) float64 { late += rnd.Float64() / 10; return float64(i) - late },
+	} {
+		xs, ys = line(200, 0, of)
+		got, _ = TheilSen(xs, ys, 0.999)
+		require.Positive(t, got.Low)
+	}
 }
