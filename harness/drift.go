@@ -23,6 +23,7 @@ var leakRules = []leakRule{
 	{"heap-live", 0.05, 4 << 20},
 	{"goroutines", 0.05, 10},
 	{"disk-used", 0.05, 64 << 20},
+	{"disk-entries", 0.05, 1000},
 }
 
 // driftRules name what gets worse while nothing leaks, and in which direction

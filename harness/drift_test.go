@@ -44,6 +44,8 @@ func TestLeaksAndDriftAreFound(t *testing.T) {
 		{"goroutines that come and go", "goroutines", artifact.Gauge, noisy(100, 30, 0), ""},
 		{"a log that is compacted", "disk-used", artifact.Gauge, func(i int) float64 { return float64(i%20) * (64 << 20) }, ""},
 		{"a log that is not", "disk-used", artifact.Gauge, func(i int) float64 { return float64(i) * (64 << 20) }, "leak"},
+		{"files that nobody removes", "disk-entries", artifact.Gauge, func(i int) float64 { return float64(i) * 100 }, "leak"},
+		{"a few files more", "disk-entries", artifact.Gauge, func(i int) float64 { return 100 + float64(i) }, ""},
 		{"steady rate", "ops", artifact.Counter, noisy(10_000, 500, 0), ""},
 		{"fading rate", "ops", artifact.Counter, noisy(10_000, 500, -20), "drift"},
 		{"fading by a hundredth", "ops", artifact.Counter, noisy(10_000, 1, -0.5), ""},

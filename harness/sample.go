@@ -35,7 +35,7 @@ func (w *watcher) finish() {
 	}
 	series := w.series()
 	if w.ledger.drift {
-		w.findings = append(w.findings, findDrift(&series)...)
+		w.findings = append(append(w.findings, findDrift(&series)...), w.uncounted()...)
 		for _, f := range w.findings {
 			remark(w.b, f)
 		}

@@ -30,7 +30,9 @@ func (w *watcher) series() artifact.Series {
 	if w.ledger.drift {
 		s.Columns = append(s.Columns, w.column(artifact.Column{
 			Name: "disk-used", Unit: "B", Kind: artifact.Gauge, Source: "files in the data directories",
-		}, func(r row) float64 { return r.disk }))
+		}, func(r row) float64 { return r.disk.bytes }), w.column(artifact.Column{
+			Name: "disk-entries", Unit: "1", Kind: artifact.Gauge, Source: "files and directories in the data directories",
+		}, func(r row) float64 { return r.disk.entries }))
 	}
 	return s
 }

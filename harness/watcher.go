@@ -1,8 +1,6 @@
 package harness
 
 import (
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -68,7 +66,7 @@ type row struct {
 	at       time.Duration
 	snapshot *measure.Snapshot
 	counters Counters
-	disk     float64 // bytes in the data directories; NaN if nobody looked
+	disk     diskUse
 	captures []measure.Capture
 	failed   []int64
 }
@@ -243,42 +241,4 @@ func (w *watcher) stop() {
 	if err := w.profile.stop(); err != nil {
 		w.ledger.complain(w.b, err)
 	}
-}
-
-// maxDiskEntries bounds the files looked at for one reading of the disk.
-const maxDiskEntries = 10_000
-
-// diskUsed adds up the files in the data directories of the benchmark. Only the
-// long-running mode asks: it takes a system call for each file.
-func (w *watcher) diskUsed() float64 {
-	if !w.ledger.drift {
-		return unknown
-	}
-	w.ledger.mu.Lock()
-	dirs := w.ledger.dirs[w.b]
-	w.ledger.mu.Unlock()
-	if len(dirs) == 0 {
-		return unknown
-	}
-	var sum int64
-	entries := 0
-	for _, dir := range dirs {
-		// Files come and go meanwhile: one that is gone counts for nothing.
-		_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
-			if entries++; entries > maxDiskEntries {
-				return filepath.SkipAll
-			}
-			if err != nil {
-				return nil
-			}
-			if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
-				sum += info.Size()
-			}
-			return nil
-		})
-	}
-	if entries > maxDiskEntries {
-		return unknown
-	}
-	return float64(sum)
 }

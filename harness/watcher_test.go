@@ -281,24 +281,32 @@ func TestDiskUse(t *testing.T) {
 	})
 	disk := values(t, s, "disk-used")
 	require.InDelta(t, 5000, disk[len(disk)-1], 0)
-	require.Zero(t, w.rows[0].disk)
+	require.Zero(t, w.rows[0].disk.bytes)
+	require.InDelta(t, 2, values(t, s, "disk-entries")[len(disk)-1], 0, "the directory and the file")
+	require.Empty(t, w.findings)
 	require.Empty(t, l.dirs)
 
-	// Of a directory with too many files the size is unknown rather than wrong.
-	w, _ = watched(t, l, "1x", func(b *testing.B) {
+	// Of a directory with too many files the size is unknown rather than wrong,
+	// which is said, and their number still is known.
+	w, s = watched(t, l, "1x", func(b *testing.B) {
 		dir := Dir(b)
-		for i := range maxDiskEntries {
+		for i := range maxDiskSizes {
 			require.NoError(b, writeZeros(fmt.Sprint(dir, "/", i), 0))
 		}
 		Run(b, Spec{Warmup: -1}, func(*Client) error { return nil })
 	})
-	require.True(t, math.IsNaN(w.rows[0].disk))
+	require.True(t, math.IsNaN(w.rows[0].disk.bytes))
+	require.InDelta(t, maxDiskSizes+1, values(t, s, "disk-entries")[0], 0)
+	require.Len(t, w.findings, 1)
+	require.Equal(t, "disk", w.findings[0].Reason)
+	require.Contains(t, w.findings[0].Text, "more than 10000 files")
+	tail.take()
 
 	w, s = watched(t, &ledger{}, "1x", func(b *testing.B) {
 		dir := Dir(b)
 		Run(b, Spec{Warmup: -1}, func(*Client) error { return writeZeros(dir+"/a", 5000) })
 	})
-	require.True(t, math.IsNaN(w.rows[0].disk))
+	require.True(t, math.IsNaN(w.rows[0].disk.bytes))
 	_, ok := s.Column("disk-used")
 	require.False(t, ok)
 }

@@ -68,7 +68,7 @@ type Kind struct {
 
 // A Finding is something noticed about a sample.
 type Finding struct {
-	// Reason is one word for tools: "leak", "drift", "profile".
+	// Reason is one word for tools: "leak", "drift", "disk", "profile".
 	Reason string `json:"reason"`
 	// Text is a sentence for people, with numbers.
 	Text string `json:"text"`
