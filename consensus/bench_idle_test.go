@@ -37,18 +37,23 @@ func benchIdle(b *testing.B, groups, clients int) {
 	}})
 	c.awaitSleep(b)
 	heap := liveHeap()
-	cpu := cpuWhile(func() { time.Sleep(idleWindow) })
+	cpu, known := cpuWhile(func() { time.Sleep(idleWindow) })
 
 	l := c.leader(1)
 	values := make([][]byte, clients)
 	for i := range values {
 		values[i] = putOf(fmt.Sprint("client", i), 128)
 	}
-	harness.Run(b, harness.Spec{Clients: clients, Counters: c.counters}, func(cl *harness.Client) error {
+	r := harness.Run(b, harness.Spec{Clients: clients, Counters: c.counters}, func(cl *harness.Client) error {
 		_, err := l.Propose(cl.Context, 1, consensus.Command{Data: values[cl.ID]})
 		return err
 	})
-	b.ReportMetric(float64(cpu)/float64(groups)/idleWindow.Seconds(), "cpu-ns/group-s")
+	if r.Invalid != "" {
+		return
+	}
+	if known {
+		b.ReportMetric(float64(cpu)/float64(groups)/idleWindow.Seconds(), "cpu-ns/group-s")
+	}
 	b.ReportMetric((float64(heap)-float64(before))/float64(3*groups), "heap-B/replica")
 }
 
@@ -80,11 +85,11 @@ func liveHeap() uint64 {
 	return m.HeapAlloc
 }
 
-// cpuWhile returns the processor time of the process while f runs, zero where
-// the system does not tell.
-func cpuWhile(f func()) time.Duration {
-	u0, s0, _ := measure.CPU()
+// cpuWhile returns the processor time of the process while f runs. known is false
+// where the system does not tell.
+func cpuWhile(f func()) (used time.Duration, known bool) {
+	u0, s0, before := measure.CPU()
 	f()
-	u1, s1, _ := measure.CPU()
-	return u1 + s1 - u0 - s0
+	u1, s1, after := measure.CPU()
+	return u1 + s1 - u0 - s0, before && after
 }

@@ -178,14 +178,16 @@ func (s *spread) arrive(b *consensus.Batch) {
 // some never do, or can be followed no more.
 func (s *spread) wait(ctx context.Context, commands int64) (*measure.Histogram, error) {
 	for {
+		// Commands that were given up may still arrive, so this is a copy.
+		h := &measure.Histogram{}
 		s.mu.Lock()
-		h := s.h
+		h.Merge(&s.h)
 		s.mu.Unlock()
 		if lost := s.lost.Load(); lost > 0 {
 			return nil, fmt.Errorf("%d commands were not on every replica when their clients were %d commands further", lost, spreadWindow)
 		}
 		if h.Count() >= commands {
-			return &h, nil
+			return h, nil
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("%d of %d commands are on every replica: %w", h.Count(), commands, err)

@@ -39,6 +39,10 @@ func TestSpread(t *testing.T) {
 		h, err := s.wait(t.Context(), 1)
 		require.NoError(t, err)
 		require.Equal(t, int64(1), h.Count(), "the warm-up is left out")
+		s.h.Record(time.Hour)
+		require.Equal(t, 1.0, share(h, 10*time.Millisecond), "what arrives later is not in it")
+		s.h.Reset()
+		s.h.Merge(h)
 		require.InDelta(t, 5*time.Millisecond, h.Max(), float64(200*time.Microsecond))
 
 		stamp(3)
@@ -57,6 +61,18 @@ func TestSpread(t *testing.T) {
 		_, err = s.wait(t.Context(), 0)
 		require.NoError(t, err, "a command before the measured ones is not missed")
 	})
+}
+
+// share returns the part of the values that are at most d.
+func share(h *measure.Histogram, d time.Duration) float64 {
+	var below, all float64
+	for b := range h.Buckets() {
+		all += float64(b.Count)
+		if b.High <= d {
+			below += float64(b.Count)
+		}
+	}
+	return below / all
 }
 
 func TestAppliedUnitsNeedEnoughValues(t *testing.T) {
