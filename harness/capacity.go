@@ -252,7 +252,7 @@ func (x *search) offer(rate float64, last bool) (l *level, overflow bool) {
 		most *= 2
 	}
 	if x.count > 0 {
-		length, most = time.Duration(float64(x.count)/rate*float64(time.Second)), math.MaxInt64
+		length, most = load.Length(x.spec.Schedule, x.count), math.MaxInt64
 	}
 	// A queue that takes ten limits to drain is a queue that grows.
 	queue := int64(x.spec.Clients) + int64(rate*(10*x.slo.Latency+100*time.Millisecond).Seconds())

@@ -135,8 +135,27 @@ func (s Shaped) Starts(length time.Duration, seed uint64) Starts {
 		due += gap()
 		// The round is added in whole nanoseconds. In floating point the sum
 		// of a long run and a short share would be off by more than one.
+		if round >= math.Floor(math.MaxInt64/float64(length))-1 {
+			return math.MaxInt64 // a Duration holds 292 years, and must not wrap
+		}
 		return time.Duration(round)*length + time.Duration(math.Round(s.shape.when(share)*float64(length)))
 	}
+}
+
+// longest bounds the length that Length returns. It leaves a Duration room for
+// the rounds behind the first.
+const longest = 10 * 365 * 24 * time.Hour
+
+// Length returns the time over which s starts count operations on average: the
+// length to give to Starts for a run of that many. It is at most ten years,
+// more than any run lasts: a billion operations at the lowest rate would take
+// 30,000, which no Duration holds.
+func Length(s Schedule, count int) time.Duration {
+	seconds := float64(count) / s.Rate()
+	if seconds >= longest.Seconds() {
+		return longest
+	}
+	return time.Duration(seconds * float64(time.Second))
 }
 
 func checkRate(what string, rate, least float64) error {

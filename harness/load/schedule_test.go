@@ -128,6 +128,27 @@ func TestShapesRepeat(t *testing.T) {
 	}
 }
 
+// A Duration holds 292 years. A run that would need more has the longest length
+// there is, and its starts stay in order.
+func TestLengthsDoNotWrap(t *testing.T) {
+	require.Equal(t, 2*time.Second, Length(Constant(50), 100))
+	require.Equal(t, 500*time.Millisecond, Length(Ramp(0, 400), 100))
+	require.Equal(t, longest, Length(Constant(minRate), 1_000_000_000))
+	require.Equal(t, longest, Length(Ramp(0, 2*minRate), math.MaxInt))
+
+	next := Ramp(0, 2*minRate).Starts(longest, 1)
+	for last, i := time.Duration(0), 0; i < 10_000_000; i++ {
+		now := next()
+		if now < last { // ten million times, which require would take seconds for
+			require.Failf(t, "backwards", "start %d: %v after %v", i, now, last)
+		}
+		if last = now; now == math.MaxInt64 {
+			return
+		}
+	}
+	require.Fail(t, "the end of time was not reached")
+}
+
 func TestScheduleWords(t *testing.T) {
 	for s, want := range map[Schedule]string{
 		Shaped{name: "sine"}:                "sine",
