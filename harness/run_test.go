@@ -375,6 +375,58 @@ func TestBatchesShrinkTowardsTheEnd(t *testing.T) {
 	require.Zero(t, left(0, time.Second, 0, 0, 0))
 }
 
+// What the second pass of a closed loop costs must be what the first one cost:
+// permits that carry as much, unless that would keep the watchdog waiting.
+func TestSecondPassGoesOutInBatches(t *testing.T) {
+	for _, c := range []struct {
+		took time.Duration // the first pass
+		most int           // operations of a permit
+	}{{time.Millisecond, maxBatch}, {1000 * time.Second, 10}, {time.Hour * 24, 1}} {
+		s := Spec{Clients: 2, Seed: 1}
+		var most, ops atomic.Int64
+		var crew *crew
+		crew = newCrew(t.Context(), s, func(c *Client) error {
+			ops.Add(1)
+			for m := crew.members[c.ID].owed; ; {
+				if old := most.Load(); m <= old || most.CompareAndSwap(old, m) {
+					return nil
+				}
+			}
+		})
+		crew.repeat(20_001, c.took)
+		crew.dismiss()
+		require.EqualValues(t, 20_001, ops.Load())
+		require.EqualValues(t, c.most, most.Load(), "a first pass of %v", c.took)
+	}
+	// The pass that Run does over, since its books lie, is such a one.
+	var most atomic.Int64
+	_, failed := bench(t, "5000x", func(b *testing.B) {
+		s, passes := Spec{Clients: 2, Seed: 1}, 0
+		s.Start = func() { passes++ }
+		tr := &trial{b: b, spec: &s, count: 5000}
+		tr.crew = newCrew(b.Context(), s, func(c *Client) error {
+			switch m := tr.crew.members[c.ID]; {
+			case passes == 1:
+				m.failed = 1e18
+			case c.ID == 0:
+				most.Store(max(most.Load(), m.owed))
+			}
+			return nil
+		})
+		defer tr.crew.dismiss()
+		tr.closed()
+		require.Equal(b, 2, passes)
+		require.EqualValues(b, 5000, tr.crew.ops())
+	})
+	require.False(t, failed)
+	require.Greater(t, most.Load(), int64(1))
+	// One client does its operations on this goroutine.
+	ops := 0
+	alone := newCrew(t.Context(), Spec{Clients: 1, Seed: 1}, func(*Client) error { ops++; return nil })
+	alone.repeat(1001, time.Millisecond)
+	require.Equal(t, 1001, ops)
+}
+
 func TestRunAllocatesNothingPerOperation(t *testing.T) {
 	for _, clients := range []int{1, 8} {
 		res, failed := bench(t, "100000x", func(b *testing.B) {

@@ -3,6 +3,8 @@ package harness
 import (
 	"testing"
 	"time"
+
+	"github.com/phantomdb/phantomdb/harness/load"
 )
 
 // A trial is the measured part of a Run, which is done a second time when its
@@ -67,7 +69,7 @@ func (t *trial) stop() {
 }
 
 // closed measures a closed loop. b.Loop cannot run twice, so the second pass
-// does as many operations as the first.
+// does as many operations as the first, in batches like its.
 func (t *trial) closed() {
 	t.start()
 	if len(t.crew.members) == 1 {
@@ -79,7 +81,7 @@ func (t *trial) closed() {
 	t.stop()
 	if t.invalid != "" {
 		t.start()
-		t.crew.warmUp(t.ops, 0, 0)
+		t.crew.repeat(t.ops, t.elapsed)
 		t.stop()
 	}
 }
@@ -107,7 +109,7 @@ func (t *trial) open() {
 func (t *trial) pass() {
 	length, stop := t.length, func(now, _ time.Duration) bool { return now > 2*t.length+time.Second }
 	if t.count > 0 {
-		length, stop = time.Duration(float64(t.count)/t.spec.Schedule.Rate()*float64(time.Second)), nil
+		length, stop = load.Length(t.spec.Schedule, t.count), nil
 	}
 	t.start()
 	t.run = t.crew.offer(t.spec.Schedule, t.spec.Seed, t.count, length, stop)

@@ -1,0 +1,112 @@
+package harness
+
+import (
+	"testing"
+	"time"
+)
+
+// loopInline drives the only client on the benchmark's goroutine.
+func (c *crew) loopInline(b *testing.B) {
+	m := c.members[0]
+	start := c.clock.Now()
+	breathed := start
+	for b.Loop() {
+		m.choose()
+		err := m.op(&m.Client)
+		end := c.clock.Now()
+		if m.account(err, end-start) {
+			end = c.clock.Now()
+		}
+		start = end
+		if end-breathed > breath {
+			breathed = end
+			progress()
+		}
+	}
+}
+
+// loop drives many clients. The first iteration waits for its completion, for
+// b.Loop predicts from it; then permits go out in batches.
+func (c *crew) loop(b *testing.B, count int, length time.Duration) {
+	var (
+		given   int // iterations handed out
+		batch   int // iterations gathered for the next permit
+		target  = 1 // iterations of a permit
+		start   = c.clock.Now()
+		breathe time.Duration // when the watchdog last heard of us
+	)
+	for b.Loop() {
+		if batch++; batch < target {
+			continue
+		}
+		c.give(batch)
+		given += batch
+		batch = 0
+		if given == 1 {
+			c.drain()
+		}
+		elapsed := c.clock.Now() - start
+		done := given - int(c.pending.Load())
+		target = batchSize(left(count, length, given, done, elapsed), len(c.members))
+		if elapsed-breathe > breath {
+			breathe = elapsed
+			progress()
+		}
+	}
+	if batch > 0 {
+		c.give(batch)
+	}
+	c.drain()
+}
+
+// repeat does as many operations as a loop did within took, and hands them out
+// as it did: one by one they would cost more, and the two passes would not
+// measure the same. What a client does at once takes a breath at most, going by
+// the first pass, so that the watchdog hears of it.
+func (c *crew) repeat(count int, took time.Duration) {
+	breathed := c.clock.Now()
+	pace := float64(count) / float64(len(c.members)) / max(took.Seconds(), 1e-9) // of one client
+	atOnce := int(min(max(pace*breath.Seconds(), 1), maxBatch))
+	for count > 0 {
+		n := min(batchSize(count, len(c.members)), atOnce)
+		if c.permits == nil {
+			c.members[0].work(c.clock, n)
+		} else {
+			c.give(n)
+		}
+		count -= n
+		if now := c.clock.Now(); now-breathed > breath {
+			breathed = now
+			progress()
+		}
+	}
+	c.drain()
+}
+
+// left estimates the iterations still to come: exactly under a count,
+// otherwise from the rate at which they were done so far. Those given and not
+// done must not count: at the beginning nearly all are such, permits would
+// grow within one round trip, and b.Loop, which sees them taken in no time,
+// would ask for a hundred times too many. For the same reason the estimate is
+// at most what was done: what is under way then stays small beside it.
+//
+// b.Loop aims a fifth beyond the length asked for, so as not to fall short of
+// it. If it stops earlier, the last permits are too large by at most an eighth
+// of that fifth. Beyond it the answer is none, which makes permits small.
+func left(count int, length time.Duration, given, done int, elapsed time.Duration) int {
+	if count > 0 {
+		return count - given
+	}
+	length += length / 5
+	if elapsed <= 0 || elapsed >= length {
+		return 0
+	}
+	return int(min(float64(done)/float64(elapsed)*float64(length-elapsed), float64(done)))
+}
+
+// batchSize returns how many of the iterations left one permit may carry: at
+// most an eighth of a client's share, so that at the end no client waits long
+// for the last permit of another.
+func batchSize(left, clients int) int {
+	return min(max(left/clients/8, 1), maxBatch)
+}
