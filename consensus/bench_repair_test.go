@@ -116,14 +116,18 @@ func (c *cluster) diverge(ctx context.Context, l *consensus.Host, entries int) (
 
 // BenchmarkCatchUp asks how fast a follower that was away gets what it missed:
 // size bytes of commands from the leader's log, or the machine, of that size,
-// as a snapshot. Heartbeats are 10 ms apart.
+// as a snapshot. Heartbeats are 10 ms apart. Where the run's data is larger than
+// the size of the quick mode, as in the stress mode, it is what was missed.
 //
 //	go test -run='^$' -bench=CatchUp -count=10 ./consensus
 func BenchmarkCatchUp(b *testing.B) {
-	disks, sizes := []string{"none"}, []int{16 << 20}
+	disks, sizes := []string{"none"}, []int{max(16<<20, harness.DataBytes())}
 	if harness.Full() {
 		disks, sizes = []string{"none", "sync"}, []int{1 << 20, 16 << 20, 256 << 20}
 	}
+	sizes = harness.Axis("data", sizes...)
+	// With less there is nothing to catch up with, or the log is never cut.
+	sizes[0] = max(sizes[0], 1<<20)
 	for _, disk := range harness.Axis("disk", disks...) {
 		for _, by := range []string{"log", "snapshot"} {
 			for _, size := range sizes {
