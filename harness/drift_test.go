@@ -67,6 +67,24 @@ func TestLeaksAndDriftAreFound(t *testing.T) {
 	}
 }
 
+// The record of a run grows with it, and is no leak of the system; what grows
+// beside it is.
+func TestRecordOfTheRunIsNoLeak(t *testing.T) {
+	for _, name := range []string{"heap-live", "rss"} {
+		s := course(name, artifact.Gauge, func(i int) float64 { return 10<<20 + float64(i)*(1<<20) })
+		require.Len(t, findDrift(s), 1)
+		s.Columns = append(s.Columns, course(heldColumn, artifact.Gauge, func(i int) float64 { return float64(i) * (1 << 20) }).Columns...)
+		require.Empty(t, findDrift(s))
+		s = course(name, artifact.Gauge, func(i int) float64 { return 10<<20 + float64(i)*(2<<20) })
+		s.Columns = append(s.Columns, course(heldColumn, artifact.Gauge, func(i int) float64 { return float64(i) * (1 << 20) }).Columns...)
+		require.Len(t, findDrift(s), 1)
+	}
+	// Where it is no part of the figure, it hides nothing.
+	s := course("goroutines", artifact.Gauge, func(i int) float64 { return float64(i) })
+	s.Columns = append(s.Columns, course(heldColumn, artifact.Gauge, func(i int) float64 { return float64(i) }).Columns...)
+	require.Len(t, findDrift(s), 1)
+}
+
 // The last interval of a run is shorter: less was done in it at the same rate.
 func TestRatesAreOfTheirIntervals(t *testing.T) {
 	require.Equal(t, []float64{10, 10, 10}, perSecond(

@@ -32,7 +32,9 @@ func (w *watcher) series() artifact.Series {
 			Name: "disk-used", Unit: "B", Kind: artifact.Gauge, Source: "files in the data directories",
 		}, func(r row) float64 { return r.disk.bytes }), w.column(artifact.Column{
 			Name: "disk-entries", Unit: "1", Kind: artifact.Gauge, Source: "files and directories in the data directories",
-		}, func(r row) float64 { return r.disk.entries }))
+		}, func(r row) float64 { return r.disk.entries }), w.column(artifact.Column{
+			Name: heldColumn, Unit: "B", Kind: artifact.Gauge, Source: "latencies of the intervals so far, part of the heap",
+		}, func(r row) float64 { return float64(r.held) }))
 	}
 	return s
 }

@@ -48,6 +48,7 @@ type watcher struct {
 	interval time.Duration
 	rows     []row // the first is the start
 	spare    []*measure.Snapshot
+	held     int // bytes of the captures in rows
 	stopped  bool
 
 	halt chan struct{} // closed to end the goroutine; nil without one
@@ -69,6 +70,16 @@ type row struct {
 	disk     diskUse
 	captures []measure.Capture
 	failed   []int64
+	held     int // bytes of the captures before, which are in the heap that was read
+}
+
+// size returns the bytes that r adds to the heap; the rest of it was there
+// before the run.
+func (r *row) size() (n int) {
+	for i := range r.captures {
+		n += r.captures[i].Size()
+	}
+	return n
 }
 
 // watch begins to follow b, or returns nil when nobody wants to know. It must
@@ -182,7 +193,7 @@ func (w *watcher) take() (interval time.Duration, changed bool) {
 		w.join()
 		changed = true
 	}
-	r := row{snapshot: w.room(), counters: c, disk: disk}
+	r := row{snapshot: w.room(), counters: c, disk: disk, held: w.held}
 	w.meters.Read(r.snapshot)
 	r.at = r.snapshot.At.Sub(w.began)
 	for _, t := range w.tracks {
@@ -191,6 +202,7 @@ func (w *watcher) take() (interval time.Duration, changed bool) {
 		r.failed = append(r.failed, failed)
 	}
 	w.rows = append(w.rows, r)
+	w.held += r.size()
 	return w.interval, changed
 }
 
@@ -220,6 +232,10 @@ func (w *watcher) join() {
 	}
 	clear(w.rows[kept:])
 	w.rows = w.rows[:kept]
+	w.held = 0
+	for i := range w.rows {
+		w.held += w.rows[i].size()
+	}
 	w.interval *= 2
 }
 

@@ -205,6 +205,11 @@ func TestIntervalsAreJoined(t *testing.T) {
 			}
 		}
 		w.stop()
+		size := 0
+		for i := range w.rows {
+			size += w.rows[i].size()
+		}
+		require.Equal(t, size, w.held, "joined captures are smaller than two")
 		series := w.series()
 		require.EqualValues(t, readings, sum(values(t, series, "ops-a")))
 		require.EqualValues(t, readings, sum(values(t, series, "errors-a")))
@@ -283,6 +288,9 @@ func TestDiskUse(t *testing.T) {
 	require.InDelta(t, 5000, disk[len(disk)-1], 0)
 	require.Zero(t, w.rows[0].disk.bytes)
 	require.InDelta(t, 2, values(t, s, "disk-entries")[len(disk)-1], 0, "the directory and the file")
+	require.Zero(t, w.rows[0].held)
+	require.EqualValues(t, w.rows[1].size(), w.held)
+	require.Positive(t, w.held)
 	require.Empty(t, w.findings)
 	require.Empty(t, l.dirs)
 

@@ -1,24 +1,44 @@
 package measure
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"time"
 )
 
 // A Capture is the latencies of one interval, in a form that costs little to
-// take within a measured run: only the buckets that are not empty. The buckets
-// are those of a Histogram.
+// take within a measured run and little to keep: only the buckets that are not
+// empty. The buckets are those of a Histogram.
 type Capture struct {
 	count    int64
 	sum      float64
 	min, max time.Duration
-	bins     []bin // by increasing bucket
+	bins     packed
 }
 
-// bin is a bucket and the values in it.
-type bin struct {
-	bucket int32
-	count  int64
+// packed holds buckets and how many values each has, by increasing bucket: the
+// distance to the bucket before, then the count, both of variable length. That
+// is some three bytes a bucket instead of sixteen, and a run of an hour must not
+// look like a leak of its own record.
+type packed []byte
+
+// maxPacked is the most bytes that a bucket takes.
+const maxPacked = binary.MaxVarintLen32 + binary.MaxVarintLen64
+
+// with returns p with a bucket behind the last one.
+func (p packed) with(last, bucket int32, count int64) packed {
+	return binary.AppendUvarint(binary.AppendUvarint(p, uint64(bucket-last)), uint64(count))
+}
+
+// next takes the first bucket behind last off p. ok is false at the end.
+func (p *packed) next(last int32) (bucket int32, count int64, ok bool) {
+	distance, n := binary.Uvarint(*p)
+	if n <= 0 {
+		return 0, 0, false
+	}
+	many, m := binary.Uvarint((*p)[n:])
+	*p = (*p)[n+m:]
+	return last + int32(distance), int64(many), true
 }
 
 // Count returns the number of latencies.
@@ -44,10 +64,10 @@ func (c *Capture) Quantile(q float64) time.Duration {
 	// The rank is rounded as the library does, so that a series and the line of
 	// its run never disagree.
 	rank := max(int64(min(q, 1)*float64(c.count)+0.5), 1)
-	seen := int64(0)
-	for _, b := range c.bins {
-		if seen += b.count; seen >= rank {
-			return min(max(lowest(b.bucket+1)-1, c.min), c.max)
+	bins, seen := c.bins, int64(0)
+	for bucket, count, ok := bins.next(0); ok; bucket, count, ok = bins.next(bucket) {
+		if seen += count; seen >= rank {
+			return min(max(lowest(bucket+1)-1, c.min), c.max)
 		}
 	}
 	return c.max
@@ -64,21 +84,32 @@ func (c *Capture) Add(o Capture) {
 	c.max = max(c.max, o.max)
 	c.count += o.count
 	c.sum += o.sum
-	merged := make([]bin, 0, len(c.bins)+len(o.bins))
 	mine, theirs := c.bins, o.bins
-	for len(mine) > 0 && len(theirs) > 0 {
-		switch a, b := mine[0], theirs[0]; {
-		case a.bucket < b.bucket:
-			merged, mine = append(merged, a), mine[1:]
-		case a.bucket > b.bucket:
-			merged, theirs = append(merged, b), theirs[1:]
-		default:
-			merged = append(merged, bin{a.bucket, a.count + b.count})
-			mine, theirs = mine[1:], theirs[1:]
+	merged := make(packed, 0, len(mine)+len(theirs))
+	a, ofA, moreA := mine.next(0)
+	b, ofB, moreB := theirs.next(0)
+	for last := int32(0); moreA || moreB; {
+		bucket, count := a, ofA
+		takeA, takeB := moreA && (!moreB || a <= b), moreB && (!moreA || b <= a)
+		switch {
+		case takeA && takeB:
+			count += ofB
+		case takeB:
+			bucket, count = b, ofB
+		}
+		merged, last = merged.with(last, bucket, count), bucket
+		if takeA {
+			a, ofA, moreA = mine.next(a)
+		}
+		if takeB {
+			b, ofB, moreB = theirs.next(b)
 		}
 	}
-	c.bins = append(append(merged, mine...), theirs...)
+	c.bins = merged
 }
+
+// Size returns the bytes of memory that c keeps.
+func (c *Capture) Size() int { return len(c.bins) }
 
 // Histogram returns the values as a Histogram, which costs a quarter of a
 // megabyte.
@@ -88,9 +119,10 @@ func (c *Capture) Histogram() *Histogram {
 		return h
 	}
 	h.hdr = newHDR()
-	for _, b := range c.bins {
+	bins := c.bins
+	for bucket, count, ok := bins.next(0); ok; bucket, count, ok = bins.next(bucket) {
 		// Every bucket stands for values in the tracked range.
-		_ = h.hdr.RecordValues(int64(lowest(b.bucket)), b.count)
+		_ = h.hdr.RecordValues(int64(lowest(bucket)), count)
 	}
 	h.count, h.sum, h.min, h.max = c.count, c.sum, c.min, c.max
 	return h
@@ -127,14 +159,14 @@ type tally struct {
 	Capture   // without bins
 	// arena is where captures put their bins, in blocks, so that taking one
 	// within a run rarely allocates.
-	arena []bin
+	arena packed
 }
 
-// arenaBlock is 128 KiB of bins: some ten intervals of a usual distribution.
-const arenaBlock = 8 << 10
+// arenaBlock is the bytes of some ten intervals of a usual distribution.
+const arenaBlock = 64 << 10
 
 func newTally() *tally {
-	t := &tally{counts: make([]int64, buckets), arena: make([]bin, 0, arenaBlock)}
+	t := &tally{counts: make([]int64, buckets), arena: make(packed, 0, arenaBlock)}
 	t.clear()
 	return t
 }
@@ -160,21 +192,18 @@ func (t *tally) add(d time.Duration) {
 // capture returns what was counted and begins anew.
 func (t *tally) capture() Capture {
 	c := t.Capture
-	used := 0
+	from, last := len(t.arena), int32(0)
 	for b := t.low; b <= t.high; b++ {
-		if t.counts[b] > 0 {
-			used++
+		if t.counts[b] == 0 {
+			continue
 		}
-	}
-	if cap(t.arena)-len(t.arena) < used {
-		t.arena = make([]bin, 0, max(arenaBlock, used))
-	}
-	from := len(t.arena)
-	for b := t.low; b <= t.high; b++ {
-		if t.counts[b] > 0 {
-			t.arena = append(t.arena, bin{b, t.counts[b]})
-			t.counts[b] = 0
+		if cap(t.arena)-len(t.arena) < maxPacked {
+			// A new block begins with what there is of this interval.
+			block := make(packed, 0, max(arenaBlock, 2*(len(t.arena)-from)))
+			t.arena, from = append(block, t.arena[from:]...), 0
 		}
+		t.arena = t.arena.with(last, b, t.counts[b])
+		last, t.counts[b] = b, 0
 	}
 	c.bins = t.arena[from:len(t.arena):len(t.arena)]
 	t.clear()

@@ -60,6 +60,35 @@ func TestCaptureEqualsHistogram(t *testing.T) {
 	require.Zero(t, c.Histogram().Count())
 }
 
+// An hour's run keeps hundreds of captures: they must be small, also of many
+// values, and those that lie across two blocks of the arena whole.
+func TestCapturesAreSmall(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	tally := newTally()
+	blocks := 0
+	for range 20 {
+		var h Histogram
+		for range 100_000 {
+			d := 1000 + time.Duration(rnd.ExpFloat64()*1e6)
+			h.Record(d)
+			tally.add(d)
+		}
+		before := cap(tally.arena) - len(tally.arena)
+		c := tally.capture()
+		if c.Size() > before {
+			blocks++
+		}
+		same(t, &h, &c)
+		used := 0
+		for bins, b := c.bins, int32(0); len(bins) > 0; used++ {
+			b, _, _ = bins.next(b)
+		}
+		require.Greater(t, used, 5000)
+		require.Less(t, c.Size(), 3*used, "bytes for %d buckets", used)
+	}
+	require.Positive(t, blocks, "no capture came to a new block")
+}
+
 func same(t *testing.T, h *Histogram, c *Capture) {
 	t.Helper()
 	require.Equal(t, h.Count(), c.Count())
