@@ -20,7 +20,8 @@
 // whatever became of those before, and their latency counts from there. With a
 // Mix they are of several kinds, each with a line of its own behind those of
 // package testing; -bench does not know these lines, so choose kinds with
-// benchfilter. Capacity searches the highest rate within a service level.
+// benchfilter. Capacity searches the highest rate within a service level. The
+// examples show each, and package load lists schedules, keys and sizes.
 //
 // Run is for operations of 5 us and more, Micro for shorter ones, and Events
 // for benchmarks whose operation is one large event, such as an election, that
