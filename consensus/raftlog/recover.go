@@ -146,14 +146,16 @@ func (d *Disk) checkDamage(sc *scanner, i int, end position) error {
 				return err
 			}
 		}
-		stated := sc.stated(segmentHeaderBytes)
-		if !end.before(stated) {
-			continue
-		}
+		stated, from := sc.stated(segmentHeaderBytes), end
 		if prev, ok := sc.anyPrevEnd(); ok && j == i && prev == end.off {
-			return damaged(d.segs[j].num, segmentHeaderBytes, stated) // the segment before it is whole
+			// The segment before it is whole, and its end is this one's
+			// beginning: so calls it a log that was opened with nothing in its
+			// last segment.
+			from = position{d.segs[j].num, segmentHeaderBytes}
 		}
-		return damaged(end.seg, end.off, stated)
+		if from.before(stated) {
+			return damaged(from.seg, from.off, stated)
+		}
 	}
 	return nil
 }

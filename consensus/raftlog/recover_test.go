@@ -3,6 +3,7 @@ package raftlog_test
 import (
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -59,6 +60,46 @@ func frames(b []byte) []int {
 		off += 32 + (int(binary.LittleEndian.Uint32(b[off+4:]))+31)&^31
 	}
 	return list
+}
+
+// A log whose last segment holds nothing but a torn frame goes on there, and states
+// all before it as durable. That is no statement about what it writes next: if
+// the first of several frames is torn, it is cut with those behind it.
+func TestTornBeginningOfASegment(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	o := raftlog.Options{Inline: true, MinSegmentBytes: 4 << 10, MaxSegmentBytes: 4 << 20}
+	d := open(t, fs, "log", o)
+	g := create(t, logOf(t, d, 1), 1, 1)
+	for index := uint64(1); d.Stats().Segments < 2; index++ {
+		g.Append(nil, []*pb.Entry{entry(index, 1, strings.Repeat("v", 100))}, nil)
+		require.NoError(t, d.Flush()) // the last is written to segment 2, and not synced
+	}
+	last, err := g.LastIndex()
+	require.NoError(t, err)
+	everything := vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}
+	crashed := fs.CrashClone(everything)
+	b := readFile(t, crashed, segment2)
+	require.Len(t, frames(b), 1)
+	b[64+32+10] ^= 1 // behind the header of the frame
+	writeFile(t, crashed, segment2, b)
+	d = open(t, crashed, "log", o)
+	g = groupOf(t, logOf(t, d, 1), 1)
+	kept, err := g.LastIndex()
+	require.NoError(t, err)
+	require.Equal(t, last-1, kept, "segment 2 is empty")
+	want := contents(t, g)
+	for i := range uint64(3) { // a frame each
+		g.Append(nil, []*pb.Entry{entry(last+i, 1, "w")}, nil)
+		require.NoError(t, d.Flush())
+	}
+	crashed = crashed.CrashClone(everything)
+	b = readFile(t, crashed, segment2)
+	require.Greater(t, len(frames(b)), 1)
+	b[64] ^= 1
+	writeFile(t, crashed, segment2, b)
+	d = open(t, crashed, "log", o)
+	require.Equal(t, want, contents(t, groupOf(t, logOf(t, d, 1), 1)))
+	require.NoError(t, d.Close())
 }
 
 // Damage to what was durable is refused, wherever it lies, and the error names
