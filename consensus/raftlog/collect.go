@@ -1,6 +1,10 @@
 package raftlog
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
 
 // prepareLoop prepares segments ahead of need and collects old ones.
 func (d *Disk) prepareLoop() {
@@ -60,6 +64,7 @@ func (d *Disk) collect() {
 			list = append(list, o)
 		}
 		d.mu.Unlock()
+		slices.SortFunc(list, func(a, b *owner) int { return cmp.Compare(a.id, b.id) })
 		for _, o := range list {
 			if err := d.refresh(o); err != nil {
 				return

@@ -107,6 +107,32 @@ func TestCommitIndexBehindUnsyncedEntries(t *testing.T) {
 	}
 }
 
+// An owner that comes back vouches for what it finds, so it finds nothing that a
+// loss of power would still take.
+func TestOwnerFindsWhatIsDurable(t *testing.T) {
+	fs := &hookFS{FS: vfs.NewMem()}
+	d := open(t, fs, "log", raftlog.Options{Inline: true})
+	l := logOf(t, d, 1)
+	create(t, l, 1, 1).Append(hard(1, 1, 0), []*pb.Entry{entry(1, 1, "e")}, nil)
+	require.NoError(t, d.Flush()) // written, and not synced
+	l.Crash()
+	before := d.Stats().Syncs
+	g := groupOf(t, logOf(t, d, 1), 1)
+	require.Equal(t, before+1, d.Stats().Syncs)
+	done := make(written, 1)
+	g.Append(hard(1, 1, 1), nil, done)
+	require.NoError(t, <-done)
+	require.NoError(t, d.Flush())
+	require.Equal(t, before+1, d.Stats().Syncs)
+
+	logOf(t, d, 2).Crash() // and if that sync fails, it does not come back
+	create(t, logOf(t, d, 3), 1, 1)
+	broken := errors.New("broken")
+	fs.fail("sync", broken)
+	_, err := d.Log(2)
+	require.ErrorIs(t, err, broken)
+}
+
 // A log that has failed vouches for nothing more, and a crashed owner hears
 // nothing more.
 func TestCommitIndexAfterFailure(t *testing.T) {

@@ -38,7 +38,7 @@ type Group struct {
 	ring      ring   // Invariant: ring.first == base+1, but during replay.
 	state     span   // the newest state record
 	// binding is the newest record on which the replica's word may depend: any
-	// but a commit index alone. Zero after recovery, when all is durable.
+	// but a commit index alone. Zero when the owner opens, for then all is durable.
 	binding position
 }
 

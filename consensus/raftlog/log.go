@@ -36,6 +36,7 @@ func (d *Disk) newOwner(id uint64) *owner {
 	return o
 }
 
+// each calls f for every group, in order.
 func (o *owner) each(f func(*Group)) {
 	o.mu.Lock()
 	list := make([]*Group, 0, len(o.groups))
@@ -43,6 +44,7 @@ func (o *owner) each(f func(*Group)) {
 		list = append(list, g)
 	}
 	o.mu.Unlock()
+	slices.SortFunc(list, func(a, b *Group) int { return cmp.Compare(a.id, b.id) })
 	for _, g := range list {
 		f(g)
 	}

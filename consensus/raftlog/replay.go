@@ -201,7 +201,12 @@ func (d *Disk) refresh(o *owner) error {
 	if !stale {
 		return nil
 	}
-	d.flush(false) // nothing of the owner is left in the buffer, or under way
+	// Nothing of the owner is left in the buffer, or under way, and what it finds
+	// is durable: it will say so to others.
+	d.flush(true)
+	if err := d.Err(); err != nil {
+		return err
+	}
 	d.mu.Lock()
 	end := d.written
 	segs := append([]*segment(nil), d.segs...)
