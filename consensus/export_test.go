@@ -52,6 +52,11 @@ func Raft(g GroupID, m *pb.Message) transport.Message {
 	return transport.Message{Group: g, From: ReplicaID(m.GetFrom()), To: ReplicaID(m.GetTo()), Raft: m}
 }
 
+// ConfigRow is the row that holds a configuration.
+func ConfigRow(conf *pb.ConfState) Row {
+	return Row{Key: rowConfig, Value: (&config{conf: conf}).encode()}
+}
+
 // Bound says whether h's replica of g is bound to a leader now.
 func (h *Host) Bound(g GroupID) bool {
 	r, err := h.replica(g)

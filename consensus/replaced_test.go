@@ -54,20 +54,28 @@ func TestInstallWaitsForTheBacklog(t *testing.T) {
 // of a leader on node 2, which a puppet plays, and returns the answer; -1 stands
 // for none. Only part of it is sent if cut is set, and the stream stays open.
 func (p *puppet) offer(g consensus.GroupID, voters []uint64, cut bool) (answer chan int, view consensus.View) {
-	m := p.m
-	sm, err := m.host(1).Machine(g)
-	require.NoError(m.tb, err)
-	st, err := m.host(1).Status(g)
-	require.NoError(m.tb, err)
+	sm, err := p.m.host(1).Machine(g)
+	require.NoError(p.m.tb, err)
+	st, err := p.m.host(1).Status(g)
+	require.NoError(p.m.tb, err)
 	view, err = sm.(*stallingMachine).Machine.View()
-	require.NoError(m.tb, err)
+	require.NoError(p.m.tb, err)
+	return p.stream(g, snapshotHeader(view, st.Term, &pb.ConfState{Voters: voters}), view, cut), view
+}
+
+// snapshotHeader announces a view to node 3 as the leader on node 2 would.
+func snapshotHeader(view consensus.View, term uint64, conf *pb.ConfState) *pb.Message {
 	at := view.State()
-	head, err := proto.Marshal(&pb.Message{
-		Type: pb.MsgSnap.Enum(), From: new(uint64(2)), To: new(uint64(3)), Term: new(st.Term),
-		Snapshot: &pb.Snapshot{Metadata: &pb.SnapshotMetadata{
-			Index: new(at.Index), Term: new(at.Term), ConfState: &pb.ConfState{Voters: voters},
-		}},
-	})
+	return &pb.Message{
+		Type: pb.MsgSnap.Enum(), From: new(uint64(2)), To: new(uint64(3)), Term: new(term),
+		Snapshot: &pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(at.Index), Term: new(at.Term), ConfState: conf}},
+	}
+}
+
+// stream sends a header and a view, which it closes, to node 3.
+func (p *puppet) stream(g consensus.GroupID, header *pb.Message, view consensus.View, cut bool) (answer chan int) {
+	m := p.m
+	head, err := proto.Marshal(header)
 	require.NoError(m.tb, err)
 	b := binary.LittleEndian.AppendUint64(nil, uint64(g))
 	b = append(binary.LittleEndian.AppendUint32(b, uint32(len(head))), head...)
@@ -91,7 +99,7 @@ func (p *puppet) offer(g consensus.GroupID, voters []uint64, cut bool) (answer c
 	m.settle()
 	synctest.Wait()
 	m.settle()
-	return answer, view
+	return answer
 }
 
 // A snapshot whose configuration is not the one announced is refused: entries

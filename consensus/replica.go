@@ -338,7 +338,7 @@ func (r *replica) post(to NodeID, m *pb.Message) {
 func (r *replica) step(in *input) {
 	m := in.msg.(*pb.Message)
 	from := ReplicaID(m.GetFrom())
-	if m.GetTerm() > r.term && m.GetTerm()-r.term > maxTermStep {
+	if !r.withinReach(m) {
 		r.host.stats.refused.Add(1)
 		return
 	}

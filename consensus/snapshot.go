@@ -268,6 +268,11 @@ func (s *snapshotter) stage(from NodeID, conn io.ReadWriteCloser) error {
 	if r.id != ReplicaID(m.GetTo()) {
 		return fmt.Errorf("group %d: for replica %d, this node has %d", g, m.GetTo(), r.id)
 	}
+	if !wellFormed(m, r.id) {
+		s.h.stats.refused.Add(1)
+		return fmt.Errorf("group %d: snapshot of replica %d in term %d, expected one of another replica's, with a term and no entries",
+			g, m.GetFrom(), m.GetTerm())
+	}
 	if !r.beginStaging() {
 		return rejected(g, errors.New("closed, or at another snapshot"))
 	}
@@ -322,11 +327,16 @@ func (r *replica) received(m *pb.Message, from NodeID, staged *stagedSnapshot) {
 		r.discard(staged)
 		return
 	}
+	if !r.withinReach(m) {
+		r.host.stats.refused.Add(1)
+		r.discard(staged)
+		return
+	}
 	r.hint(ReplicaID(m.GetFrom()), from)
 	r.silent = 0
 	r.wakeFor(ReplicaID(m.GetFrom()))
 	r.incoming = staged
-	_ = r.rn.Step(m)
+	_ = r.stepRaft(m, from)
 	r.ready()
 	if r.incoming != nil { // Raft has more than the snapshot
 		r.discard(r.incoming)

@@ -48,6 +48,11 @@ func wellFormed(m *pb.Message, self ReplicaID) bool {
 	return len(m.GetEntries()) == 0
 }
 
+// withinReach says whether m's term is one that this replica can come to.
+func (r *replica) withinReach(m *pb.Message) bool {
+	return m.GetTerm() <= r.term || m.GetTerm()-r.term <= maxTermStep
+}
+
 // inARow says whether the entries of a MsgApp follow each other and the entry
 // that they are to follow, in index and in term.
 func inARow(m *pb.Message) bool {
