@@ -18,7 +18,7 @@ type point struct {
 
 // judgeLaw judges the rows of one benchmark together. Rows of different numbers
 // of processors or of different modes are judged apart.
-func (e *Entry) judgeLaw(rows []*results.Row) []Finding {
+func (e *Entry) judgeLaw(rows []*results.Row, set *results.Set) []Finding {
 	type curve struct {
 		procs int
 		mode  string
@@ -35,7 +35,7 @@ func (e *Entry) judgeLaw(rows []*results.Row) []Finding {
 	var list []Finding
 	for _, c := range curves {
 		f := Finding{Entry: e, Row: e.Bench, Procs: c.procs, Mode: c.mode}
-		points, note := e.points(members[c])
+		points, note := e.points(members[c], set)
 		switch {
 		case note != "":
 			f.Verdict, f.Note = Missing, note
@@ -49,14 +49,18 @@ func (e *Entry) judgeLaw(rows []*results.Row) []Finding {
 	return list
 }
 
-// points returns what the rows say, by growing numbers of nodes.
-func (e *Entry) points(rows []*results.Row) (points []point, note string) {
+// points returns what the rows say, by growing numbers of nodes; or why they
+// do not say it.
+func (e *Entry) points(rows []*results.Row, set *results.Set) (points []point, note string) {
 	before, after, _ := strings.Cut(e.Bench, "=*")
 	for _, row := range rows {
 		text := strings.TrimSuffix(strings.TrimPrefix(row.Name, before+"="), after)
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
 			return nil, fmt.Sprintf("%s: %q is no number of nodes", row.Name, text)
+		}
+		if note := missingSamples(row, set); note != "" {
+			return nil, row.Name + ": " + note
 		}
 		kept, note := e.counted(row)
 		values := kept.Values(e.Unit)

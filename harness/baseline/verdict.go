@@ -63,6 +63,9 @@ func (e *Entry) Expected() string {
 // would keep them all.
 const maxErrors = 0.01
 
+// electionsUnit counts the elections during a sample.
+const electionsUnit = "elections"
+
 // Judge returns the findings on every entry, in their order. An entry with a
 // key of any value has one for each row, a law one for all its rows; every entry
 // has one at least.
@@ -93,34 +96,80 @@ func (e *Entry) judge(rows []*results.Row, set *results.Set) []Finding {
 	case len(mine) == 0:
 		return []Finding{e.without(Missing, e.whyMissing(set))}
 	case e.Kind == Scaling:
-		return e.judgeLaw(mine)
+		return e.judgeLaw(mine, set)
 	}
 	var list []Finding
 	for _, row := range mine {
 		f := e.judgeRow(row)
-		if f.Note == "" {
-			f.Note = skipped(row, set)
-		}
+		f.disturbed(row)
+		f.incomplete(row, set)
 		list = append(list, f)
 	}
 	return list
 }
 
-// skipped tells of samples of a row that were not measured. The others count:
-// each was a boot of its own.
-func skipped(row *results.Row, set *results.Set) string {
-	n, first := 0, ""
+// disturbed looks for elections that nobody asked for: those samples measured
+// something else beside what they are named after, so they cannot keep an
+// expectation. One that they miss stays missed.
+func (f *Finding) disturbed(row *results.Row) {
+	n := 0
+	for _, v := range row.Values(electionsUnit) {
+		if v > 0 {
+			n++
+		}
+	}
+	if n == 0 || f.Entry.Unit == electionsUnit || f.Verdict == Missing {
+		return
+	}
+	if f.Verdict == Pass {
+		f.Verdict = Noise
+	}
+	f.remark(fmt.Sprintf("%d of %d samples had elections, which they are not about", n, len(row.Samples)))
+}
+
+// incomplete looks for samples of a row that were not measured or are invalid.
+// Those that are left are a choice: a system that saturates in five runs of six
+// would pass by the sixth. So they cannot keep an expectation, though they can
+// miss it.
+func (f *Finding) incomplete(row *results.Row, set *results.Set) {
+	note := missingSamples(row, set)
+	if note == "" {
+		return
+	}
+	if f.Verdict != Miss {
+		f.Verdict = Missing
+	}
+	f.remark(note)
+}
+
+// missingSamples says how many samples of a row are missing; "" if none is.
+func missingSamples(row *results.Row, set *results.Set) string {
+	skips, why := 0, ""
 	for _, s := range set.Skips {
-		if s.Name == row.Name {
-			if n++; n == 1 {
-				first = s.String()
+		if s.Of(row.Package, row.Name) {
+			if skips++; skips == 1 {
+				why = ", the first: " + s.String()
 			}
 		}
 	}
-	if n == 0 {
+	// An invalid sample has both a line and a remark, a skipped one the remark.
+	invalid := row.Invalid()
+	lost := max(skips, invalid)
+	if lost == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d of %d samples are missing, the first: %s", n, n+len(row.Samples), first)
+	if why == "" {
+		why = ": invalid"
+	}
+	return fmt.Sprintf("%d of %d samples are missing%s", lost, len(row.Samples)-invalid+lost, why)
+}
+
+// remark adds a sentence to those that explain the verdict.
+func (f *Finding) remark(text string) {
+	if f.Note != "" {
+		text = f.Note + "; " + text
+	}
+	f.Note = text
 }
 
 // applies reports whether results of a mode count.
@@ -158,31 +207,35 @@ func (e *Entry) without(v Verdict, note string) Finding {
 // whyMissing looks for a remark of the harness that a case was skipped.
 func (e *Entry) whyMissing(set *results.Set) string {
 	for _, s := range set.Skips {
-		if e.names(s.Name) {
+		if e.names(s.Name) && s.Of(e.Package, s.Name) {
 			return s.String()
 		}
 	}
 	return "no such benchmark in the results"
 }
 
-// counted returns a row without the samples of too few operations, and what to
-// say of those.
+// counted returns a row without the invalid samples and those of too few
+// operations, and what to say of the latter.
 func (e *Entry) counted(row *results.Row) (*results.Row, string) {
 	kept := &results.Row{Package: row.Package, Name: row.Name, Mode: row.Mode, Procs: row.Procs}
-	most := 0
+	most, valid := 0, 0
 	for _, s := range row.Samples {
+		if s.Invalid {
+			continue
+		}
+		valid++
 		most = max(most, s.Iterations)
 		if s.Iterations >= e.Least {
 			kept.Samples = append(kept.Samples, s)
 		}
 	}
-	if len(kept.Samples) == len(row.Samples) {
+	if len(kept.Samples) == valid {
 		return kept, ""
 	}
 	if len(kept.Samples) == 0 {
 		return kept, fmt.Sprintf("%d operations at most: at least %d count", most, e.Least)
 	}
-	return kept, fmt.Sprintf("%d of %d samples have fewer than %d operations", len(row.Samples)-len(kept.Samples), len(row.Samples), e.Least)
+	return kept, fmt.Sprintf("%d of %d samples have fewer than %d operations", valid-len(kept.Samples), valid, e.Least)
 }
 
 func (e *Entry) judgeRow(row *results.Row) Finding {
@@ -192,7 +245,7 @@ func (e *Entry) judgeRow(row *results.Row) Finding {
 	values := kept.Values(e.Unit)
 	if len(values) == 0 {
 		f.Verdict = Missing
-		if note == "" {
+		if note == "" && row.Invalid() < len(row.Samples) {
 			f.Note = "the benchmark does not print " + e.Unit
 		}
 		return f

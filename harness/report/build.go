@@ -59,17 +59,9 @@ func withMissing(set *results.Set, tree *artifact.Tree) *results.Set {
 	if tree == nil {
 		return set
 	}
-	known := map[string]bool{}
-	for _, s := range set.Skips {
-		known[s.Name] = true
-	}
 	all := *set
 	all.Skips = slices.Clip(set.Skips)
-	for _, m := range tree.Missing {
-		if name := strings.TrimPrefix(m.Name, "Benchmark"); !known[name] {
-			all.Skips = append(all.Skips, results.Skip{Name: name, Why: m.Why, File: "artifacts"})
-		}
-	}
+	all.AddMissing(tree.Missing, "artifacts")
 	return &all
 }
 
@@ -297,7 +289,4 @@ func (b *builder) add(r row, charts bool) error {
 
 // condemned reports whether the harness marked a line as measured and not to be
 // used. Such a line has no other figure.
-func condemned(s *results.Sample) bool {
-	v, ok := s.Get("invalid")
-	return ok && v > 0
-}
+func condemned(s *results.Sample) bool { return s.Invalid }

@@ -47,19 +47,3 @@ func (p Problem) String() string {
 	}
 	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
 }
-
-// A Skip is a case that was not measured, as the harness remarked on it.
-type Skip struct {
-	Name string // without "Benchmark"
-	Why  string
-	File string
-	Line int // 0: the remark does not stand in a text
-}
-
-// String tells where the remark stands, and what it says.
-func (s Skip) String() string {
-	if s.Line == 0 {
-		return fmt.Sprintf("skipped (%s): %s", s.File, s.Why)
-	}
-	return fmt.Sprintf("skipped (%s:%d): %s", s.File, s.Line, s.Why)
-}

@@ -22,6 +22,9 @@ const MaxFileBytes = 64 << 20
 // when the run ended before its last case.
 const IncompleteMark = "# phantom: incomplete: "
 
+// invalidUnit is what a line carries that the harness condemned.
+const invalidUnit = "invalid"
+
 // skipMark begins the harness's remark on a case that was not measured.
 const skipMark = "# skipped Benchmark"
 
@@ -145,6 +148,7 @@ func (p *parser) result(r *benchfmt.Result) {
 			p.set.complain(UnknownUnit, p.file, line, "unit %q of %s: expected one that the harness knows, or a line such as \"Unit %s better=lower\" above",
 				value.Unit, s.Name, value.Unit)
 		}
+		s.Invalid = s.Invalid || value.Unit == invalidUnit && value.Value != 0
 		s.Values = append(s.Values, value)
 	}
 	p.set.Samples = append(p.set.Samples, s)
@@ -154,6 +158,7 @@ func (p *parser) result(r *benchfmt.Result) {
 func (p *parser) lines(text []byte) {
 	announced := false // package testing announces names on lines of their own under -v
 	var given []Key    // of the process whose output this is
+	pkg := ""
 	n := 0
 	for line := range strings.Lines(string(text)) {
 		n++
@@ -162,6 +167,8 @@ func (p *parser) lines(text []byte) {
 		case p.samples[n] != nil:
 			p.samples[n].Given = given
 		case p.parsed[n]:
+		case strings.HasPrefix(line, "pkg: "):
+			pkg = word(line, "pkg: ")
 		case strings.HasPrefix(line, settingsMark):
 			given = settings(line)
 		case line == "PASS", line == "FAIL":
@@ -174,7 +181,7 @@ func (p *parser) lines(text []byte) {
 		case strings.Contains(line, skipMark):
 			_, rest, _ := strings.Cut(line, skipMark)
 			name, why, _ := strings.Cut(rest, ": ")
-			p.set.Skips = append(p.set.Skips, Skip{Name: name, Why: why, File: p.file, Line: n})
+			p.set.Skips = append(p.set.Skips, Skip{Package: pkg, Name: name, Why: why, File: p.file, Line: n})
 		case strings.HasPrefix(line, "--- FAIL: "):
 			p.set.complain(Failed, p.file, n, "%s failed: expected it to pass", word(line, "--- FAIL: "))
 		case strings.HasPrefix(line, "FAIL\t"):

@@ -58,7 +58,7 @@ func TestSoundText(t *testing.T) {
 	require.False(t, ok)
 	require.Equal(t, 1, s.Samples[2].Procs, "no suffix is one processor")
 	require.Equal(t, []results.Skip{{
-		Name: "Durable/disk=sync", Why: "harness: not durable: /tmp is tmpfs: ask for a disk", File: "bench.txt", Line: 16,
+		Package: "example.com/b", Name: "Durable/disk=sync", Why: "harness: not durable: /tmp is tmpfs: ask for a disk", File: "bench.txt", Line: 16,
 	}}, s.Skips)
 
 	rows := s.Rows()

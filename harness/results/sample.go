@@ -21,6 +21,10 @@ type Sample struct {
 	Iterations int
 	// Values are the measurements in the order of the line.
 	Values []Value
+	// Invalid tells that the harness condemned the sample: what it measured is
+	// not what was asked for. It is a sample that is missing, and none of its
+	// other values may be compared.
+	Invalid bool
 	// Machine is what the text says of where the line was measured.
 	Machine Machine
 	// Mode is the harness's mode; "" if the text does not tell.
@@ -114,16 +118,26 @@ type Row struct {
 	Samples             []*Sample
 }
 
-// Values returns the row's measurements in a unit. Samples without the unit
-// are left out.
+// Values returns the row's measurements in a unit. Samples without the unit and
+// invalid ones are left out.
 func (r *Row) Values(unit string) []float64 {
 	var list []float64
 	for _, s := range r.Samples {
-		if v, ok := s.Get(unit); ok {
+		if v, ok := s.Get(unit); ok && !s.Invalid {
 			list = append(list, v)
 		}
 	}
 	return list
+}
+
+// Invalid returns how many of the row's samples are.
+func (r *Row) Invalid() (n int) {
+	for _, s := range r.Samples {
+		if s.Invalid {
+			n++
+		}
+	}
+	return n
 }
 
 // Rows gathers the samples of each benchmark, in the order in which the

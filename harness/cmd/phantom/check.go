@@ -110,15 +110,7 @@ func addMissing(set *results.Set, dir string) error {
 	if err != nil {
 		return fmt.Errorf("--artifacts: %w", err)
 	}
-	known := map[string]bool{}
-	for _, s := range set.Skips {
-		known[s.Name] = true
-	}
-	for _, m := range tree.Missing {
-		if name := strings.TrimPrefix(m.Name, "Benchmark"); !known[name] {
-			set.Skips = append(set.Skips, results.Skip{Name: name, Why: m.Why, File: dir})
-		}
-	}
+	set.AddMissing(tree.Missing, dir)
 	return nil
 }
 
