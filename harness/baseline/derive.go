@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/phantomdb/phantomdb/harness/results"
@@ -109,15 +110,16 @@ func shortestOf(row *results.Row) int {
 	return shortest
 }
 
-// bandText writes a band. A least of 0 is left to the default.
+// bandText writes a band. A least of 0 is left to the default. The value is
+// whole: a digit less would miss the samples that it came from.
 func bandText(row *results.Row, unit string, value float64, allow string, runs, least int) string {
 	short := strings.TrimPrefix(row.Package, module+"/")
 	field := ""
 	if least > 0 {
 		field = fmt.Sprintf("least: %d\n", least)
 	}
-	return fmt.Sprintf("band %s-%s\nbench: %s %s\nunit: %s\nvalue: %.4g\nallow: %s\nruns: %d\n%sreason:\n\n",
-		wordOf(row.Name), wordOf(unit), short, row.Name, unit, value, allow, runs, field)
+	return fmt.Sprintf("band %s-%s\nbench: %s %s\nunit: %s\nvalue: %s\nallow: %s\nruns: %d\n%sreason:\n\n",
+		wordOf(row.Name), wordOf(unit), short, row.Name, unit, strconv.FormatFloat(value, 'f', -1, 64), allow, runs, field)
 }
 
 // wordOf makes one word of a name.

@@ -64,6 +64,23 @@ func TestDeriveKeepsExactCounters(t *testing.T) {
 	require.Contains(t, out.String(), "# Put/clients=1: exact-msgs/op deviates by 1 and is not exact: no band\n")
 }
 
+// Bands keep the samples that they came from, however many digits those have.
+func TestDeriveRoundTrip(t *testing.T) {
+	set := twenty(func(int) string { return "12347 exact-wire-B/op 123456789 wire-B/op 1234567.25 disk-B/op" })
+	var out strings.Builder
+	_, err := baseline.Derive(&out, set)
+	require.NoError(t, err)
+	require.Contains(t, out.String(), "unit: exact-wire-B/op\nvalue: 12347\nallow: 0\n")
+	require.Contains(t, out.String(), "value: 123456789\nallow: 2%\n")
+	list, err := parse(strings.ReplaceAll(out.String(), "reason:", "reason: measured"))
+	require.NoError(t, err)
+	require.Len(t, list, 3)
+	for _, f := range baseline.Judge(list, set) {
+		require.Equal(t, baseline.Pass, f.Verdict)
+		require.Equal(t, f.Summary.Median, f.Entry.Value)
+	}
+}
+
 // An operation that allocates nothing has timers beside it that do, and its band
 // must still see one that allocates in nine of ten calls.
 func TestDeriveOfNoAllocation(t *testing.T) {

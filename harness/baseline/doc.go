@@ -44,14 +44,18 @@
 // a benchmark without the number of processors. The value * of one key stands
 // for every value. Numbers may be percentages, and times where the unit is one.
 // Least (default 100) is the smallest number of operations of a sample that
-// counts. The format is our own because the usual ones either lack comments
+// counts. Both laws of scaling span the numbers from and to, and points lists
+// those that must have been measured between them. The format is our own because the usual ones either lack comments
 // (JSON) or need a library that is larger than this parser.
 //
 // # Verdicts
 //
-// Pass and miss need samples; several have an interval, and where the limit
-// lies inside it the verdict is that the samples do not tell. What has not been
-// measured is missing, and missing is not passing. A level is not applicable
+// Pass and miss need samples; six and more have an interval, and where the limit
+// lies inside it the verdict is that the samples do not tell. A band that allows
+// nothing is kept by every sample or missed. What has not been measured is
+// missing, and missing is not passing; so is a row of which some samples are
+// invalid or were skipped, unless the others miss. Elections that a benchmark is
+// not about make its row one that does not tell. A level is not applicable
 // when no result of its modes is there at all.
 //
 // # Concurrency

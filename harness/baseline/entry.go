@@ -35,9 +35,11 @@ type Entry struct {
 	relative     bool // Allow was written as a share of Value
 	// Runs is how many samples a band was derived from.
 	Runs int
-	// Law is efficiency or loss, From and To the ends of an efficiency.
+	// Law is efficiency or loss, From and To the numbers of nodes it spans.
+	// Points are those that must have been measured beside the two.
 	Law      string
 	From, To int
+	Points   []int
 	// Modes are those whose results count; none means all.
 	Modes []string
 	// Least is the smallest number of operations of a sample that counts.
@@ -126,6 +128,9 @@ func (e *Entry) checkLevel() error {
 	if e.Limit.Op == "" {
 		return fmt.Errorf("no limit: expected one such as \"< 5ms\"")
 	}
+	if timed(e.Unit) && strings.HasSuffix(e.Limit.Text, "%") {
+		return fmt.Errorf("limit %s of %s: expected a time or a rate, of which there is no percentage", e.Limit.Text, e.Unit)
+	}
 	if higherIsBetter(e.Unit) == e.Limit.upper() {
 		return fmt.Errorf("limit %s of %s: expected a bound on the side where it gets worse", e.Limit.Text, e.Unit)
 	}
@@ -140,6 +145,10 @@ func (e *Entry) checkBand() error {
 		return fmt.Errorf("runs %d: expected at least %d samples behind a band", e.Runs, minRuns)
 	case e.Allow < 0 || e.Value < 0:
 		return fmt.Errorf("value %g, allow %g: expected no negative numbers", e.Value, e.Allow)
+	case strings.HasPrefix(e.Unit, "exact-") && e.Allow != 0:
+		return fmt.Errorf("allow %g of %s: expected 0, since it is exact", e.Allow, e.Unit)
+	case e.Value > 0 && e.Allow >= e.Value:
+		return fmt.Errorf("value %g, allow %g: expected a band that does not reach down to 0", e.Value, e.Allow)
 	}
 	return nil
 }
@@ -154,7 +163,7 @@ func (e *Entry) checkScaling() error {
 		return fmt.Errorf("no limit: expected one such as \">= 0.9\"")
 	case e.Law != LawEfficiency && e.Law != LawLoss:
 		return fmt.Errorf("law %q: expected efficiency or loss", e.Law)
-	case e.Law == LawEfficiency && (e.From < 1 || e.To <= e.From):
+	case e.From < 1 || e.To <= e.From:
 		return fmt.Errorf("from %d to %d: expected two growing numbers of at least 1", e.From, e.To)
 	case e.Limit.upper() != (e.Law == LawLoss):
 		return fmt.Errorf("limit %s: expected >= of an efficiency and < of a loss", e.Limit.Text)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phantomdb/phantomdb/harness"
 	"github.com/phantomdb/phantomdb/harness/measure"
 )
 
@@ -213,7 +214,7 @@ func (p *parser) end() {
 var fieldsOf = map[Kind][]string{
 	Level:   {"limit"},
 	Band:    {"value", "allow", "runs"},
-	Scaling: {"limit", "law", "from", "to"},
+	Scaling: {"limit", "law", "from", "to", "points"},
 }
 
 var commonFields = []string{"bench", "unit", "modes", "least", "reason"}
@@ -236,7 +237,7 @@ func (e *Entry) set(name, value string) (err error) {
 	case "reason":
 		e.Reason = value
 	case "modes":
-		e.Modes = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+		err = e.setModes(value)
 	case "law":
 		e.Law = value
 	case "limit":
@@ -250,6 +251,8 @@ func (e *Entry) set(name, value string) (err error) {
 		e.Least, err = parseCount(value)
 	case "runs":
 		e.Runs, err = parseCount(value)
+	case "points":
+		e.Points, err = parseCounts(value)
 	case "from":
 		e.From, err = parseCount(value)
 	case "to":
@@ -274,6 +277,40 @@ func (e *Entry) setBench(value string) error {
 		e.Package = module
 	}
 	return nil
+}
+
+// setModes reads a list of modes. One that does not exist would never apply, and
+// the entry would be silent for ever.
+func (e *Entry) setModes(value string) error {
+	for _, name := range list(value) {
+		if !slices.Contains(harness.Modes(), harness.Mode(name)) {
+			return fmt.Errorf("mode %q: expected one of %v", clip(name), harness.Modes())
+		}
+		e.Modes = append(e.Modes, name)
+	}
+	if len(e.Modes) == 0 {
+		return fmt.Errorf("%q: expected some of %v", clip(value), harness.Modes())
+	}
+	return nil
+}
+
+// list takes a value apart at commas and spaces.
+func list(value string) []string {
+	return strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func parseCounts(s string) (counts []int, err error) {
+	for _, word := range list(s) {
+		n, err := parseCount(word)
+		if err != nil {
+			return nil, err
+		}
+		counts = append(counts, n)
+	}
+	if len(counts) == 0 {
+		return nil, fmt.Errorf("%q: expected integers", clip(s))
+	}
+	return counts, nil
 }
 
 func parseCount(s string) (int, error) {

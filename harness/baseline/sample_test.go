@@ -28,6 +28,8 @@ func TestInvalidSamplesAreMissing(t *testing.T) {
 	require.Equal(t, baseline.Missing, f.Verdict)
 	require.Equal(t, "5 of 6 samples are missing, the first: skipped (text:20): saturated", f.Note)
 
+	f = judge(t, latency, text("standard", "Put/disk=sync@1 1 invalid", "Put/disk=sync 4e6 avg-ns"))[0]
+	require.Equal(t, "1 of 2 samples are missing: invalid", f.Note, "how short it was is of no interest")
 	f = judge(t, latency, text("standard", "Put/disk=sync 1 invalid"))[0]
 	require.Equal(t, baseline.Missing, f.Verdict)
 	require.Equal(t, "1 of 1 samples are missing: invalid", f.Note)

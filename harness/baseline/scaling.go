@@ -36,6 +36,9 @@ func (e *Entry) judgeLaw(rows []*results.Row, set *results.Set) []Finding {
 	for _, c := range curves {
 		f := Finding{Entry: e, Row: e.Bench, Procs: c.procs, Mode: c.mode}
 		points, note := e.points(members[c], set)
+		if note == "" {
+			note = e.lacking(points)
+		}
 		switch {
 		case note != "":
 			f.Verdict, f.Note = Missing, note
@@ -83,37 +86,51 @@ func (e *Entry) points(rows []*results.Row, set *results.Set) (points []point, n
 	return points, ""
 }
 
+// lacking says which points of the law were not measured; "" if all were.
+func (e *Entry) lacking(points []point) string {
+	want := append([]int{e.From, e.To}, e.Points...)
+	slices.Sort(want)
+	want = slices.Compact(want)
+	for _, n := range want {
+		if !slices.ContainsFunc(points, func(p point) bool { return p.n == n }) {
+			return fmt.Sprintf("measured at %s: expected %s", numbers(points), join(want))
+		}
+	}
+	return ""
+}
+
 // efficiency judges x(to)/x(from).
 func (f *Finding) efficiency(points []point) {
-	e := f.Entry
-	from := slices.IndexFunc(points, func(p point) bool { return p.n == e.From })
-	to := slices.IndexFunc(points, func(p point) bool { return p.n == e.To })
-	if from < 0 || to < 0 {
-		f.Verdict, f.Note = Missing, fmt.Sprintf("measured at %s: expected %d and %d", numbers(points), e.From, e.To)
-		return
+	at := func(n int) results.Summary {
+		return points[slices.IndexFunc(points, func(p point) bool { return p.n == n })].per
 	}
-	f.Summary = ratio(points[to].per, points[from].per)
+	f.Summary = ratio(at(f.Entry.To), at(f.Entry.From))
 	f.judgeLimit()
 }
 
-// loss judges the largest loss per added node between neighbouring points.
+// loss judges the loss per added node between neighbouring points. The figure is
+// that of the worst pair: one that misses the limit, else one whose samples do
+// not tell, and of several the one with the largest median. A pair that is known
+// well and lost a little more does not speak for one that is not known.
 func (f *Finding) loss(points []point) {
-	if len(points) < 2 {
-		f.Verdict, f.Note = Missing, fmt.Sprintf("measured at %s: expected two numbers of nodes at least", numbers(points))
-		return
-	}
-	worst := math.Inf(-1)
+	rank := map[Verdict]int{Pass: 0, Noise: 1, Miss: 2}
+	worst := Finding{}
 	for i, p := range points[1:] {
 		last := points[i]
+		if last.n < f.Entry.From || p.n > f.Entry.To {
+			continue
+		}
 		r := ratio(p.per, last.per)
 		lost := func(share float64) float64 { return 1 - math.Pow(share, 1/float64(p.n-last.n)) }
-		if l := lost(r.Median); l > worst {
-			worst = l
-			f.Summary = results.Summary{N: r.N, Median: l, Low: lost(r.High), High: lost(r.Low)}
-			f.Note = fmt.Sprintf("the largest, from %d to %d", last.n, p.n)
+		pair := Finding{Entry: f.Entry, Summary: results.Summary{N: r.N, Median: lost(r.Median), Low: lost(r.High), High: lost(r.Low)}}
+		pair.judgeLimit()
+		pair.Note = fmt.Sprintf("the largest, from %d to %d", last.n, p.n)
+		by := rank[pair.Verdict] - rank[worst.Verdict]
+		if worst.Entry == nil || by > 0 || by == 0 && pair.Summary.Median > worst.Summary.Median {
+			worst = pair
 		}
 	}
-	f.judgeLimit()
+	f.Summary, f.Verdict, f.Margin, f.Note = worst.Summary, worst.Verdict, worst.Margin, worst.Note
 }
 
 // ratio divides two summaries. Its interval is that of the worst cases, which
@@ -127,9 +144,13 @@ func ratio(a, b results.Summary) results.Summary {
 }
 
 func numbers(points []point) string {
-	var s []string
+	var list []int
 	for _, p := range points {
-		s = append(s, strconv.Itoa(p.n))
+		list = append(list, p.n)
 	}
-	return strings.Join(s, ", ")
+	return join(list)
+}
+
+func join(list []int) string {
+	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(list)), ", "), "[]")
 }

@@ -2,6 +2,7 @@ package baseline
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/phantomdb/phantomdb/harness/results"
@@ -118,7 +119,7 @@ func (f *Finding) disturbed(row *results.Row) {
 			n++
 		}
 	}
-	if n == 0 || f.Entry.Unit == electionsUnit || f.Verdict == Missing {
+	if n == 0 || f.Entry.Unit == electionsUnit {
 		return
 	}
 	if f.Verdict == Pass {
@@ -251,9 +252,12 @@ func (e *Entry) judgeRow(row *results.Row) Finding {
 		return f
 	}
 	f.Summary = results.Summarize(values)
-	if e.Kind == Band {
+	switch {
+	case e.Kind == Band && e.Allow == 0:
+		f.judgeExact(kept)
+	case e.Kind == Band:
 		f.judgeBand()
-	} else {
+	default:
 		f.judgeLimit()
 	}
 	if errs := kept.Values("errors/op"); e.Kind == Level && len(errs) > 0 {
@@ -284,29 +288,52 @@ func (f *Finding) judgeLimit() {
 func (f *Finding) judgeBand() {
 	e, s := f.Entry, f.Summary
 	low, high := e.Value-e.Allow, e.Value+e.Allow
-	off := max(s.Median-e.Value, e.Value-s.Median)
-	switch {
-	case e.Allow > 0:
-		f.Margin = 1 - off/e.Allow
-	case off > 0:
-		f.Margin = -1
-	}
+	f.Margin = 1 - math.Abs(s.Median-e.Value)/e.Allow
 	f.Verdict = Pass
 	if s.Median < low || s.Median > high {
 		f.Verdict = Miss
-		if (s.Median > high) == higherIsBetter(e.Unit) {
-			f.Note = "better than the band: if that is meant, write the new value"
-		}
+		f.whenBetter(s.Median > high)
 	}
 	if s.Low < s.High && (s.Covers(low) || s.Covers(high)) {
 		f.Verdict = Noise
 	}
 }
 
+// judgeExact compares every sample with a band that allows nothing. A counter
+// that deviates once is not exact, and a median would hide that.
+func (f *Finding) judgeExact(kept *results.Row) {
+	e := f.Entry
+	f.Verdict = Pass
+	for _, s := range kept.Samples {
+		v, ok := s.Get(e.Unit)
+		if !ok || v == e.Value {
+			continue
+		}
+		f.Verdict, f.Margin = Miss, -1
+		f.remark(fmt.Sprintf("%s:%d: %.10g: every sample must be %.10g", s.File, s.Line, v, e.Value))
+		f.whenBetter(v > e.Value)
+		return
+	}
+}
+
+// whenBetter tells whoever missed a band on its good side what to do.
+func (f *Finding) whenBetter(above bool) {
+	if above == higherIsBetter(f.Entry.Unit) {
+		f.remark("better than the band: if that is meant, write the new value")
+	}
+}
+
 // Status is what findings mean together, as the exit status of a command: 1 if
-// an expectation was missed, else 3 if one is missing or within noise, else 0.
+// an expectation was missed, else 3 if one is missing or within noise or if none
+// applies, else 0. Where nothing was judged nothing was kept.
 func Status(list []Finding) int {
-	status := 0
+	status := 3
+	for _, f := range list {
+		if f.Verdict == Pass {
+			status = 0
+			break
+		}
+	}
 	for _, f := range list {
 		switch f.Verdict {
 		case Miss:

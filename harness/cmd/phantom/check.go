@@ -38,7 +38,8 @@ Your own expectations have the format of testdata/baselines; go doc
 ./harness/baseline explains it.
 
 Exit status: 0 if all that applies is kept; 1 if one is missed; 2 if the input
-cannot be relied on; 3 if none is missed and one is missing or within noise.
+cannot be relied on; 3 if none is missed and one is missing or within noise, or
+none applies.
 `,
 	}
 }
