@@ -86,6 +86,7 @@ func (s *Set) read(name string, r io.Reader) {
 		return
 	}
 	p := &parser{set: s, file: name, declared: map[string]bool{}, parsed: map[int]bool{}, unknown: map[string]bool{}, samples: map[int]*Sample{}}
+	p.rows = strings.Split(string(text), "\n")
 	p.records(text)
 	p.lines(text)
 	p.whole(text)
@@ -99,6 +100,7 @@ type parser struct {
 	parsed   map[int]bool    // lines that became a sample or a problem
 	unknown  map[string]bool // units complained about
 	samples  map[int]*Sample // by line
+	rows     []string        // the lines
 	foreign  int             // the first line of a result that no harness made; 0: none
 }
 
@@ -111,6 +113,9 @@ func (p *parser) records(text []byte) {
 			p.declared[rec.OrigUnit] = true
 		case *benchfmt.SyntaxError:
 			p.parsed[rec.Line] = true
+			if p.broken(rec.Line) {
+				continue
+			}
 			p.set.complain(Syntax, p.file, rec.Line, "%s: expected a name, a number of iterations, and pairs of value and unit", rec.Msg)
 		case *benchfmt.Result:
 			p.result(rec)
@@ -186,11 +191,36 @@ func (p *parser) lines(text []byte) {
 			p.set.complain(Failed, p.file, n, "%s failed: expected it to pass", word(line, "--- FAIL: "))
 		case strings.HasPrefix(line, "FAIL\t"):
 			p.set.complain(Failed, p.file, n, "package %s failed: expected it to pass", word(line, "FAIL\t"))
+		case strings.HasPrefix(line, "Benchmark") && !announced && p.broken(n):
 		case strings.HasPrefix(line, "Benchmark") && !announced, strings.Contains(line, " ns/op"):
 			p.set.complain(Syntax, p.file, n, "a result that is cut into pieces, %q: expected a whole line", clip(line))
 		}
 		announced = false
 	}
+}
+
+// broken complains about a name that stands without its result, if that is
+// because the benchmark failed: package testing prints the name before a sample
+// after the first, so the failure of that one ends the same line; and where the
+// process ended in the middle of a sample, the package fails before another
+// result. The text is sound then, and what it lacks is said.
+func (p *parser) broken(n int) bool {
+	row := p.rows[n-1]
+	name := strings.TrimPrefix(word(row, ""), "Benchmark")
+	if _, rest, ok := strings.Cut(row, "--- FAIL: "); ok {
+		p.set.complain(Failed, p.file, n, "%s failed: expected it to pass", word(rest, ""))
+		return true
+	}
+	for _, next := range p.rows[n:] {
+		switch {
+		case strings.HasPrefix(next, "FAIL\t"):
+			p.set.complain(Failed, p.file, n, "Benchmark%s ended without a result, and its process with it: expected it to pass", name)
+			return true
+		case strings.HasPrefix(next, "Benchmark"), strings.HasPrefix(next, "ok "), strings.HasPrefix(next, "PASS"), strings.HasPrefix(next, "pkg: "):
+			return false
+		}
+	}
+	return false
 }
 
 // settings takes the parameters that were set from the remark on all of them.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -102,6 +103,8 @@ func TestProblems(t *testing.T) {
 		{"failed benchmark", row, "--- FAIL: BenchmarkAlone\n", results.Failed, "bench.txt:12: BenchmarkAlone failed: expected it to pass"},
 		{"failed package", "ok  	example.com/a	0.1s\n", "FAIL	example.com/a	0.1s\n", results.Failed, "bench.txt:14: package example.com/a failed: expected it to pass"},
 		{"interrupted", "ok  	example.com/a	0.1s\n", "# phantom: incomplete: stopped after 3 of 9 cases\n", results.Interrupted, "bench.txt:14: the run is incomplete: stopped after 3 of 9 cases"},
+		{"second sample failed", row, row + "BenchmarkAlone-2  \t--- FAIL: BenchmarkAlone\n    a_test.go:9: why\n", results.Failed, "bench.txt:13: BenchmarkAlone failed: expected it to pass"},
+		{"name without an end", row, row + "BenchmarkAlone\n", results.Syntax, "bench.txt:13: a result that is cut into pieces, ..."},
 		{"binary", row, row + "a\x00b\n", results.Unreadable, "bench.txt:13: a zero byte: expected text"},
 		{"verbose", row, "=== RUN   BenchmarkAlone\nBenchmarkAlone\n" + row, -1, ""},
 		{"windows line ends", row, "BenchmarkAlone 	       1	        10 ns/op\r\n", -1, ""},
@@ -122,6 +125,34 @@ func TestProblems(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A process that dies in a sample leaves a name without its result, whatever it
+// wrote behind it. The others are results.
+func TestProcessThatDied(t *testing.T) {
+	for _, said := range []string{"", "# phantom: no progress for 2m0s", "panic: oops", "fatal error: all goroutines are asleep"} {
+		s := read(strings.Replace(sound, "PASS\nok  	example.com/a	0.1s\n",
+			"BenchmarkX-2  \t"+said+"\n\ngoroutine 1 [running]:\nexit status 2\nFAIL\texample.com/a\t0.1s\n", 1))
+		require.Len(t, s.Samples, 4)
+		require.Len(t, s.Problems, 2, said)
+		for _, p := range s.Problems {
+			require.Equal(t, results.Failed, p.Kind)
+		}
+		require.Contains(t, []string{s.Problems[0].String(), s.Problems[1].String()},
+			"bench.txt:13: BenchmarkX-2 ended without a result, and its process with it: expected it to pass")
+	}
+}
+
+// A name without its result is torn text where its process went on.
+func TestNameBeforeAProcessThatWentOn(t *testing.T) {
+	for _, next := range []string{"BenchmarkY 1 1 ns/op", "PASS", "ok  \texample.com/a\t0.1s", "pkg: example.com/c"} {
+		for _, name := range []string{"BenchmarkX", "BenchmarkX \ta log line"} {
+			s := read(sound + name + "\n" + next + "\nFAIL\texample.com/a\t0.1s\n")
+			require.True(t, slices.ContainsFunc(s.Problems, func(p results.Problem) bool { return p.Kind == results.Syntax }), "%s: %v", next, s.Problems)
+		}
+	}
+	s := read(sound + "BenchmarkX\nFAIL\texample.com/b\t0.1s\n")
+	require.Equal(t, results.Failed, s.Problems[0].Kind, "as -v prints a name")
 }
 
 func TestTruncatedText(t *testing.T) {
