@@ -49,6 +49,7 @@ func check(_ context.Context, c *console, self *command, args []string) int {
 	where := fs.String("baselines", "", "`file or folder` of baselines; default: testdata/baselines of the module")
 	match := fs.String("match", "", "judge only baselines whose name matches this `regexp`")
 	artifacts := fs.String("artifacts", "", "`folder` of go test -artifacts, for the reasons of cases that are missing")
+	pending := fs.String("pending", "", "baselines whose name matches this `regexp` may be missing, and the others may not: they are missed then")
 	asJSON := fs.Bool("json", false, "print one JSON value")
 	files, err := self.parse(c, fs, args)
 	if err != nil {
@@ -56,6 +57,11 @@ func check(_ context.Context, c *console, self *command, args []string) int {
 	}
 	if len(files) == 0 {
 		fmt.Fprintln(c.err, "phantom check: no files: expected benchmark text such as results.txt; phantom check -h explains")
+		return statusBadInput
+	}
+	excused, err := regexp.Compile(*pending)
+	if err != nil {
+		complain(c, "check", fmt.Errorf("--pending %q: %w: expected a regular expression", *pending, err))
 		return statusBadInput
 	}
 	entries, err := selectEntries(*where, *match)
@@ -78,6 +84,9 @@ func check(_ context.Context, c *console, self *command, args []string) int {
 	}
 	findings := baseline.Judge(entries, set)
 	status := baseline.Status(findings)
+	if absent(c, findings, excused) {
+		status = statusMiss
+	}
 	if status == statusOK && len(set.Problems) > 0 {
 		status = statusMissing // what failed or was interrupted is not all there
 	}
@@ -91,6 +100,18 @@ func check(_ context.Context, c *console, self *command, args []string) int {
 		return statusBadInput
 	}
 	return status
+}
+
+// absent tells of baselines of which nothing was measured, though nothing excuses
+// them, and reports whether there are any. The empty expression excuses all.
+func absent(c *console, findings []baseline.Finding, excused *regexp.Regexp) (found bool) {
+	for _, f := range findings {
+		if f.Verdict == baseline.Missing && f.Summary.N == 0 && !excused.MatchString(f.Entry.Name) {
+			fmt.Fprintf(c.err, "phantom check: %s is missing: expected results of %s\n", f.Entry.Name, f.Entry.Bench)
+			found = true
+		}
+	}
+	return found
 }
 
 // complain prints an error, and one of several lines with the command's name

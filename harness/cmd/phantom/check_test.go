@@ -117,6 +117,24 @@ func TestCheckStatus(t *testing.T) {
 	}
 }
 
+// A benchmark that was renamed must not be missing for ever.
+func TestCheckOfWhatMayBeMissing(t *testing.T) {
+	f := files(t, head+"BenchmarkPut/disk=sync-2 5000 1e6 avg-ns 2000 ops/s 8 msgs/op\nPASS\n", ours)
+	_, errs, status := phantom(t, noGo, "check", f[0], "--baselines", f[1], "--pending", "^absent$")
+	require.Equal(t, statusMissing, status)
+	require.Empty(t, errs)
+	disturbed := files(t, head+"BenchmarkPut/disk=sync-2 5000 1e6 avg-ns 2000 ops/s 8 msgs/op\nBenchmarkPut/disk=sync-2 1 1 invalid\nPASS\n")
+	_, errs, status = phantom(t, noGo, "check", disturbed[0], "--baselines", f[1], "--pending", "^absent$")
+	require.Equal(t, statusMissing, status, "some of it was measured: another night may measure it all")
+	require.Empty(t, errs)
+	_, errs, status = phantom(t, noGo, "check", f[0], "--baselines", f[1], "--pending", "^other-")
+	require.Equal(t, statusMiss, status)
+	require.Equal(t, "phantom check: absent is missing: expected results of Get\n", errs)
+	_, errs, status = phantom(t, noGo, "check", f[0], "--baselines", f[1], "--pending", "(")
+	require.Equal(t, statusBadInput, status)
+	require.Contains(t, errs, `phantom check: --pending "(": `)
+}
+
 func TestCheckRefusesBaselines(t *testing.T) {
 	f := files(t, head+"BenchmarkX 1 1 ns/op\n", strings.Replace(ours, "limit: < 5ms", "limit: 5ms", 1))
 	_, errs, status := phantom(t, noGo, "check", f[0], "--baselines", f[1])
