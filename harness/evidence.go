@@ -75,11 +75,7 @@ func newLedger(p *params) (*ledger, error) {
 // describeProcess probes the machine and writes the environment beside the
 // directories that package testing will make.
 func (l *ledger) describeProcess(p *params) error {
-	dir := p.dir
-	if dir == "" {
-		dir = os.TempDir()
-	}
-	l.environment = probeEnvironment(dir)
+	l.environment = probeEnvironment(p.dataDir())
 	// Where package testing puts artifacts, which it does not tell before
 	// there is a test to ask it.
 	root := filepath.Join(flagText("test.outputdir"), "_artifacts", "environment-"+l.environment.ID)

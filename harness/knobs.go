@@ -123,7 +123,7 @@ func parseNumber(key, s string) (int, error) {
 		}
 	}
 	v, err := strconv.Atoi(s)
-	if err == nil && v > (1<<62)/factor {
+	if err == nil && (v > (1<<62)/factor || v < -(1<<62)/factor) {
 		return 0, strconv.ErrRange
 	}
 	return v * factor, err

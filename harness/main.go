@@ -131,11 +131,7 @@ func preamble(out io.Writer, p *params) error {
 	if err := measure.WriteUnits(out); err != nil {
 		return err
 	}
-	dir := p.dir
-	if dir == "" {
-		dir = os.TempDir()
-	}
-	_, err := fmt.Fprintf(out, "phantom-mode: %s\nphantom-fs: %s\n", p.mode, fileSystem(dir))
+	_, err := fmt.Fprintf(out, "phantom-mode: %s\nphantom-fs: %s\n", p.mode, fileSystem(p.dataDir()))
 	if err != nil {
 		return fmt.Errorf("harness: preamble: %w", err)
 	}

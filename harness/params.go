@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -185,15 +186,12 @@ func Settings() []Setting { return settings().table() }
 func (p *params) table() []Setting {
 	values := map[string]string{
 		"mode": string(p.mode), "matrix": "quick", "seed": strconv.FormatUint(p.seed, 10),
-		"duration": p.duration().String(), "watchdog": p.watchdog.String(), "dir": p.dir,
+		"duration": p.duration().String(), "watchdog": p.watchdog.String(), "dir": p.dataDir(),
 		"disk-unsafe": strconv.FormatBool(p.diskUnsafe), "strict": strconv.FormatBool(p.strict),
 		"list": strconv.FormatBool(p.list), "metrics": none(p.metrics), "profile": none(strings.Join(p.profiles, ",")),
 	}
 	if p.full {
 		values["matrix"] = "full"
-	}
-	if p.dir == "" {
-		values["dir"] = os.TempDir()
 	}
 	for _, key := range []string{"nodes", "clients", "transactions", "queries", "data"} {
 		values[key] = strconv.Itoa(p.number(key))
@@ -257,3 +255,7 @@ func unknownVariables(environ []string) []string {
 	slices.Sort(unknown)
 	return unknown
 }
+
+// dataDir is where data lies that must be durable: the folder that was asked for,
+// or the one in which package testing makes its temporary ones.
+func (p *params) dataDir() string { return cmp.Or(p.dir, os.Getenv("GOTMPDIR"), os.TempDir()) }

@@ -3,6 +3,7 @@ package harness
 import (
 	"flag"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -109,6 +110,8 @@ func TestSizesHaveUnits(t *testing.T) {
 	require.Error(t, err, "clients have no bytes")
 	_, err = parseNumber("data", "9223372036854775807GiB")
 	require.Error(t, err, "overflow")
+	_, err = parseNumber("data", "-18446744073709551KB")
+	require.Error(t, err, "overflow on the other side")
 }
 
 func TestFlagsWinOverEnvironment(t *testing.T) {
@@ -189,4 +192,16 @@ func TestName(t *testing.T) {
 	} {
 		require.Panics(t, func() { Name(bad...) }, "%v", bad)
 	}
+}
+
+// What a run says of its disk is of the one where package testing puts data.
+func TestFolderOfData(t *testing.T) {
+	p := defaults()
+	t.Setenv("GOTMPDIR", "")
+	require.Equal(t, os.TempDir(), p.dataDir())
+	t.Setenv("GOTMPDIR", "elsewhere")
+	require.Equal(t, "elsewhere", p.dataDir())
+	require.Contains(t, p.table(), Setting{Name: "dir", Value: "elsewhere"})
+	p.dir = "asked"
+	require.Equal(t, "asked", p.dataDir())
 }

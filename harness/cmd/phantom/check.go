@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/phantomdb/phantomdb/harness/artifact"
@@ -59,6 +60,10 @@ func check(_ context.Context, c *console, self *command, args []string) int {
 		fmt.Fprintln(c.err, "phantom check: no files: expected benchmark text such as results.txt; phantom check -h explains")
 		return statusBadInput
 	}
+	if twice := repeated(files); twice != "" {
+		fmt.Fprintf(c.err, "phantom check: %s for the second time: expected each file once, or its samples count double\n", twice)
+		return statusBadInput
+	}
 	excused, err := regexp.Compile(*pending)
 	if err != nil {
 		complain(c, "check", fmt.Errorf("--pending %q: %w: expected a regular expression", *pending, err))
@@ -100,6 +105,18 @@ func check(_ context.Context, c *console, self *command, args []string) int {
 		return statusBadInput
 	}
 	return status
+}
+
+// repeated returns the first name that stands twice in a list; "" if none does.
+func repeated(files []string) string {
+	seen := map[string]bool{}
+	for _, f := range files {
+		if f = filepath.Clean(f); seen[f] {
+			return f
+		}
+		seen[f] = true
+	}
+	return ""
 }
 
 // absent tells of baselines of which nothing was measured, though nothing excuses
@@ -188,7 +205,7 @@ var verdictPaint = map[baseline.Verdict]paint{
 
 // writeFindings prints the table, what needs a sentence, and the count.
 func writeFindings(c *console, findings []baseline.Finding) {
-	t := table{head: []string{"verdict", "baseline", "measured", "expected", "margin", "benchmark"}, right: []bool{false, false, true, true, true, false}}
+	t := table{head: []string{"verdict", "baseline", "measured", "expected", "margin", "n", "benchmark"}, right: []bool{false, false, true, true, true, true, false}}
 	var order []baseline.Verdict
 	count := map[baseline.Verdict]int{}
 	for _, f := range findings {
@@ -197,7 +214,7 @@ func writeFindings(c *console, findings []baseline.Finding) {
 		}
 		count[f.Verdict]++
 		t.add(cell{string(f.Verdict), verdictPaint[f.Verdict]}, cell{f.Entry.Name, plain}, cell{measured(f), plain},
-			cell{f.Entry.Expected(), plain}, cell{margin(f), plain}, cell{f.Row, dim})
+			cell{f.Entry.Expected(), plain}, cell{margin(f), plain}, cell{samples(f), plain}, cell{f.Row, dim})
 	}
 	t.write(c, c.out)
 	fmt.Fprintln(c.out)
@@ -205,6 +222,9 @@ func writeFindings(c *console, findings []baseline.Finding) {
 		if f.Note != "" && f.Verdict != baseline.NotApplicable {
 			fmt.Fprintf(c.out, "%s: %s\n", f.Entry.Name, f.Note)
 		}
+	}
+	if n := few(findings); n > 0 {
+		fmt.Fprintf(c.out, "%d verdicts on fewer than %d samples: without an interval, so by the median alone\n", n, results.MinSamples)
 	}
 	var parts []string
 	for _, v := range order {
@@ -226,6 +246,25 @@ func measured(f baseline.Finding) string {
 		return human(s.Median, unit)
 	}
 	return fmt.Sprintf("%s [%s, %s]", human(s.Median, unit), human(s.Low, unit), human(s.High, unit))
+}
+
+// few counts the verdicts that rest on too few samples for an interval. What is
+// exact needs none.
+func few(findings []baseline.Finding) (n int) {
+	for _, f := range findings {
+		exact := f.Entry.Kind == baseline.Band && f.Entry.Allow == 0
+		if f.Summary.N > 0 && f.Summary.N < results.MinSamples && !exact {
+			n++
+		}
+	}
+	return n
+}
+
+func samples(f baseline.Finding) string {
+	if f.Summary.N == 0 {
+		return "-"
+	}
+	return strconv.Itoa(f.Summary.N)
 }
 
 func margin(f baseline.Finding) string {

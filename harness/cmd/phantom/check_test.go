@@ -68,13 +68,21 @@ func TestCheckPrintsEveryVerdict(t *testing.T) {
 	out, errs, status := phantom(t, noGo, "check", f[0], "--baselines", f[1])
 	require.Equal(t, 1, status)
 	require.Empty(t, errs)
-	require.Equal(t, `verdict       baseline           measured  expected  margin  benchmark
-within noise  fast      4 ms [4 ms, 6 ms]     < 5ms   +20 %  Put/disk=sync
-miss          rate         985 [900, 999]    > 1000    -2 %  Put/disk=sync
-pass          messages               8.25  8 +- 0.5   +50 %  Put/disk=sync
-missing       absent                    -     < 5ms       -  Get
+	require.Equal(t, `verdict       baseline           measured  expected  margin  n  benchmark
+within noise  fast      4 ms [4 ms, 6 ms]     < 5ms   +20 %  6  Put/disk=sync
+miss          rate         985 [900, 999]    > 1000    -2 %  6  Put/disk=sync
+pass          messages               8.25  8 +- 0.5   +50 %  6  Put/disk=sync
+missing       absent                    -     < 5ms       -  -  Get
 `, strings.Split(out, "\n\n")[0]+"\n")
 	require.Contains(t, out, "absent: no such benchmark in the results\n")
+	require.NotContains(t, out, "verdicts on fewer than")
+	three := files(t, head+strings.Repeat("BenchmarkPut/disk=sync-2 5000 4e6 avg-ns 900 ops/s\n", 3)+"PASS\n")
+	short, _, _ := phantom(t, noGo, "check", three[0], "--baselines", f[1])
+	require.Contains(t, short, "2 verdicts on fewer than 6 samples: without an interval, so by the median alone\n")
+	// A file that is read twice would make six samples of three, and an interval.
+	_, errs, status = phantom(t, noGo, "check", three[0], three[0], "--baselines", f[1])
+	require.Equal(t, statusBadInput, status)
+	require.Equal(t, "phantom check: "+three[0]+" for the second time: expected each file once, or its samples count double\n", errs)
 	require.Contains(t, out, "1 within noise, 1 miss, 1 pass, 1 missing\n")
 }
 
