@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,13 +24,16 @@ const (
 	quickFactor = 1.25
 )
 
+// A share is what the cases of a floor may last.
+type share struct {
+	floor string
+	share time.Duration
+}
+
 // shares divides what the cases last among the floors; the root measures all of
 // them together. Booting counts in the total alone: it is a time that was
 // measured, on a machine that may have been busy, and the total leaves room.
-var shares = []struct {
-	floor string
-	share time.Duration
-}{
+var shares = []share{
 	{"consensus", time.Minute}, {"cluster", 30 * time.Second}, {"txn", time.Minute}, {"query", time.Minute},
 	{"", 20 * time.Second}, {"harness", 20 * time.Second},
 }
@@ -64,6 +68,12 @@ func checkBudget(file string, w io.Writer) (problems []string, err error) {
 		took[floorOf(pkg)] += time.Duration(quickFactor * float64(quickLength))
 	}
 	total := boot
+	for floor := range took {
+		if !slices.ContainsFunc(shares, func(s share) bool { return s.floor == floor }) {
+			problems = append(problems, fmt.Sprintf("quick mode: the cases of %s have no share of the time: expected one in shares", floor))
+		}
+	}
+	slices.Sort(problems)
 	for _, s := range shares {
 		total += took[s.floor]
 		if took[s.floor] > s.share {

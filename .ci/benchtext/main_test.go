@@ -140,6 +140,8 @@ func TestBudget(t *testing.T) {
 	require.Equal(t, []string{"quick mode: 111 cases: expected at most 110"}, problems)
 	problems, _ = check(strings.ReplaceAll(text(70, "1s"), "/consensus", ""))
 	require.Equal(t, []string{"quick mode: the cases of the root package take 22s: expected at most 20s"}, problems)
+	problems, _ = check(strings.ReplaceAll(text(1, "1s"), "/consensus", "/elsewhere"))
+	require.Equal(t, []string{"quick mode: the cases of elsewhere have no share of the time: expected one in shares"}, problems)
 	problems, _ = check(text(80, "5m"))
 	require.Equal(t, []string{"quick mode: 5m26s: expected at most 5m0s"}, problems)
 	_, err := checkBudget(write(t, "ok  \ta\tlong\n")[0], io.Discard)
