@@ -16,7 +16,7 @@ import (
 // commitNews is what a leader has yet to tell.
 type commitNews struct {
 	list  []addressed // at most one to a replica
-	waits bool        // since the pass before
+	since uint64      // the pass from which the oldest waits, 0: none does
 }
 
 // An addressed message knows where its receiver lived when Raft made it: the
@@ -40,25 +40,42 @@ func (r *replica) tellLater(m *pb.Message) {
 
 // told notes that an append with entries leaves.
 func (r *replica) told(to uint64) {
-	n := &r.news
-	n.list = slices.DeleteFunc(n.list, func(a addressed) bool { return a.m.GetTo() == to })
-	n.waits = n.waits && len(n.list) > 0
+	r.news.list = slices.DeleteFunc(r.news.list, func(a addressed) bool { return a.m.GetTo() == to })
 }
 
-// tellCommit ends a pass: what was kept leaves, or waits for one more pass.
+// tellCommit ends the draining of a leader: what was kept leaves, or waits for
+// the end of the next pass. The replica is not drained in that one for this: it
+// would pack what few commands there are.
 func (r *replica) tellCommit() {
-	n := &r.news
-	if len(n.list) == 0 {
-		return
+	switch n := &r.news; {
+	case len(n.list) == 0 || n.since > 0:
+	case r.ended == r.w.passes:
+		n.since = r.w.passes
+		r.w.telling = append(r.w.telling, r)
+	default:
+		r.sendNews()
 	}
-	if r.ended == r.w.passes && !n.waits {
-		n.waits = true
-		r.w.held = append(r.w.held, r)
-		return
-	}
-	for _, a := range n.list {
+}
+
+// sendNews sends what was kept.
+func (r *replica) sendNews() {
+	for _, a := range r.news.list {
 		r.post(a.to, a.m)
 	}
-	clear(n.list)
-	n.list, n.waits = n.list[:0], false
+	clear(r.news.list)
+	r.news.list = r.news.list[:0]
+}
+
+// sendNews ends a pass: what has waited since an earlier one leaves.
+func (w *worker) sendNews() {
+	w.telling = slices.DeleteFunc(w.telling, func(r *replica) bool {
+		if r.news.since == w.passes {
+			return false
+		}
+		r.news.since = 0
+		if !r.gone {
+			r.sendNews()
+		}
+		return true
+	})
 }

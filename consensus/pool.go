@@ -166,6 +166,7 @@ type worker struct {
 	spare   []input
 	dirty   []*replica // replicas to drain in this pass
 	held    []*replica // replicas to drain in the next one
+	telling []*replica // those with news of an index that wait, see tellCommit
 	passes  uint64     // so far, with this one
 	hosts   []*hostShard
 	scratch applyBatch
@@ -267,7 +268,7 @@ func (w *worker) begin(h *Host) {
 
 // pass handles what is in the inbox now: all inputs first, then every replica
 // they touched, then one send per destination and one flush per log. It returns
-// 0 if there was nothing to do. With a manual pool a call may have touched
+// 0 if there was nothing to do but to send news. With a manual pool a call may have touched
 // replicas without an input.
 func (w *worker) pass() int {
 	in := w.take()
@@ -277,7 +278,7 @@ func (w *worker) pass() int {
 	}
 	clear(w.held)
 	w.held = w.held[:0]
-	if len(in) == 0 && len(w.dirty) == 0 && len(w.hosts) == 0 {
+	if len(in) == 0 && len(w.dirty) == 0 && len(w.hosts) == 0 && len(w.telling) == 0 {
 		w.spare = in
 		return 0
 	}
@@ -297,6 +298,7 @@ func (w *worker) pass() int {
 		r.drain()
 	}
 	w.dirty = w.dirty[:0]
+	w.sendNews()
 	hosts := w.hosts
 	w.hosts = w.hosts[:0]
 	for i, s := range hosts {
@@ -305,7 +307,7 @@ func (w *worker) pass() int {
 		s.flush()
 	}
 	w.begin(nil)
-	if charge := w.pool.opts.Charge; charge != nil {
+	if charge := w.pool.opts.Charge; charge != nil && did > 0 {
 		if d := charge(Work{Inputs: n, Replicas: replicas}); d > 0 {
 			time.Sleep(d)
 		}
