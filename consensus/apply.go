@@ -86,7 +86,7 @@ func (r *replica) appliedTask(t *applyTask) {
 	last := t.entries[len(t.entries)-1]
 	r.applied.Store(last.GetIndex())
 	if t.own != nil {
-		r.ended = r.w.passes
+		r.noteEnded(t.own)
 	}
 	r.respond(t.responses)
 	r.releaseReads()

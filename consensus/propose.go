@@ -141,15 +141,15 @@ func (r *replica) finish(b *batch, err error) {
 // no batch of this replica waits to be locally stable. The log's own latency
 // thus sets the size of the batches, and a slow network is filled with as many
 // as the log can take in a round trip. Full batches do not wait: they would not
-// grow, and a disk writes several at once in little more time than one. See hold
-// for the one time when pack waits.
+// grow, and a disk writes several at once in little more time than one. See
+// gathers for the one time when pack waits.
 func (r *replica) pack() {
 	if r.role != raft.StateLeader {
+		r.woken, r.gathering = 0, gathering{}
 		r.refuseQueue()
 		return
 	}
-	if r.ended == r.w.passes && r.held != r.w.passes-1 {
-		r.hold()
+	if r.gathers() {
 		return
 	}
 	for r.mayPack() {
@@ -185,20 +185,63 @@ func (r *replica) mayPack() bool {
 	return len(r.queue) > 1 // it is full, or none would stand behind it
 }
 
-// hold puts the waiting commands off to the next pass, because this one has
-// woken the clients of a batch: in a closed loop they are about to propose again,
-// and what they propose would wait for the batch after this one. Clients would
-// stay in groups that take turns, each in entries of its own. It is never twice
-// in a row: where batches end in every pass the pipe would run dry.
-func (r *replica) hold() {
-	r.mu.Lock()
-	waits := len(r.queue) > 0
-	r.queued = waits
-	r.mu.Unlock()
-	if waits {
-		r.held = r.w.passes
-		r.w.held = append(r.w.held, r)
+// noteEnded counts the commands whose clients this pass has woken.
+func (r *replica) noteEnded(own []*batch) {
+	if r.ended != r.w.passes {
+		r.ended, r.woken = r.w.passes, 0
 	}
+	for _, b := range own {
+		if b != nil {
+			r.woken += b.count
+		}
+	}
+}
+
+// maxGather bounds the passes for which commands wait for others.
+const maxGather = 8
+
+// A gathering is a row of passes in which commands wait for others.
+type gathering struct {
+	passes int    // so far, 0: there is none
+	last   uint64 // the last of them
+	seen   int    // how many commands waited then
+	all    int    // with how many nobody is left to wait for
+}
+
+// gathers puts the waiting commands off to the next pass while those clients come
+// back that the end of a batch has woken: in a closed loop they are about to
+// propose again, and what they propose would wait for the batch after this one.
+// Clients would stay in groups that take turns, each in entries of its own. It
+// ends when all are back or no more came in a pass, and before long: where batches
+// end in every pass the pipe would run dry.
+func (r *replica) gathers() bool {
+	now, g := r.w.passes, &r.gathering
+	if r.woken == 0 || g.passes == 0 && now-r.ended > maxGather {
+		return false
+	}
+	r.mu.Lock()
+	n := 0
+	if len(r.queue) > 0 {
+		n = r.queue[0].count
+		r.queued = true // the worker looks again, unasked
+	}
+	r.mu.Unlock()
+	if n == 0 {
+		return false
+	}
+	if g.passes == 0 {
+		g.all = r.woken
+		if now == r.ended {
+			g.all += n // these have waited already
+		}
+	}
+	if n >= g.all || g.passes == maxGather || g.passes > 0 && g.last == now-1 && n <= g.seen {
+		r.woken, g.passes = 0, 0
+		return false
+	}
+	g.passes, g.last, g.seen = g.passes+1, now, n
+	r.w.held = append(r.w.held, r)
+	return true
 }
 
 // dequeue takes the oldest batch. Once nothing is left the next command wakes

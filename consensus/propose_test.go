@@ -116,6 +116,58 @@ func TestWokenClientsJoinTheNextEntry(t *testing.T) {
 	})
 }
 
+// comeBack ends a batch of so many commands, has their clients come back one in a
+// pass, and returns how many of them were there when an entry left, each time.
+func comeBack(t *testing.T, clients int) (entries []int) {
+	var k hooks
+	stepwise(t, k.options(1), func(t *testing.T, m *manual) {
+		m.elect(1)
+		for i := range clients {
+			m.propose(1, fmt.Sprint("k", i), "first")
+		}
+		back, last := 0, m.status(1).Last+1 // of the batch that ends
+		var next func()
+		next = func() {
+			if st := m.status(1); st.Last > last {
+				last = st.Last
+				entries = append(entries, back)
+			}
+			if back < clients {
+				back++
+				m.propose(1, fmt.Sprint("k", back), "second")
+				k.passed = next
+			}
+		}
+		k.applied = func() { k.passed = next }
+		m.settle()
+		next()
+	})
+	return entries
+}
+
+// Clients that come back in one pass after the other share an entry, which leaves
+// when all are there, and at last when the first has waited for eight passes.
+func TestWokenClientsAreWaitedFor(t *testing.T) {
+	require.Equal(t, []int{5}, comeBack(t, 5))
+	entries := comeBack(t, 20)
+	require.Equal(t, 9, entries[0])
+}
+
+// Nor is somebody put off who comes when nobody else will.
+func TestLateCommandIsNotPutOff(t *testing.T) {
+	var k hooks
+	stepwise(t, k.options(1), func(t *testing.T, m *manual) {
+		m.elect(1)
+		for i := range 5 {
+			m.propose(1, fmt.Sprint("k", i), "v")
+		}
+		m.tick(10)
+		before := m.status(1).Last
+		k.passed = func() { require.Equal(t, before+1, m.status(1).Last) }
+		m.mustPut(1, "k", "late")
+	})
+}
+
 // Commands are put off once and not in every pass that ends a batch, or a full
 // pipe would run dry.
 func TestWaitingCommandsArePutOffOnce(t *testing.T) {

@@ -66,7 +66,8 @@ type replica struct {
 	unstable  int      // own batches not yet locally stable
 	ended     uint64   // the last pass in which an own batch was applied
 	news      commitNews
-	held      uint64 // the last pass in which hold put commands off
+	woken     int // commands that ended in it, until gathers has done with them
+	gathering gathering
 	leadReady bool   // an entry of the own term has been applied
 	leadTerm  uint64 // the last term in which this replica led
 
