@@ -145,7 +145,7 @@ func (r *replica) finish(b *batch, err error) {
 // gathers for the one time when pack waits.
 func (r *replica) pack() {
 	if r.role != raft.StateLeader {
-		r.woken, r.gathering = 0, gathering{}
+		r.gathering = gathering{}
 		r.refuseQueue()
 		return
 	}
@@ -188,11 +188,11 @@ func (r *replica) mayPack() bool {
 // noteEnded counts the commands whose clients this pass has woken.
 func (r *replica) noteEnded(own []*batch) {
 	if r.ended != r.w.passes {
-		r.ended, r.woken = r.w.passes, 0
+		r.ended, r.gathering.woken = r.w.passes, 0
 	}
 	for _, b := range own {
 		if b != nil {
-			r.woken += b.count
+			r.gathering.woken += int32(b.count)
 		}
 	}
 }
@@ -202,10 +202,11 @@ const maxGather = 8
 
 // A gathering is a row of passes in which commands wait for others.
 type gathering struct {
-	passes int    // so far, 0: there is none
 	last   uint64 // the last of them
-	seen   int    // how many commands waited then
-	all    int    // with how many nobody is left to wait for
+	passes int32  // so far, 0: there is none
+	seen   int32  // how many commands waited in the last
+	all    int32  // with how many nobody is left to wait for
+	woken  int32  // commands that ended in pass replica.ended, 0: gathers has done with them
 }
 
 // gathers puts the waiting commands off to the next pass while those clients come
@@ -216,13 +217,13 @@ type gathering struct {
 // end in every pass the pipe would run dry.
 func (r *replica) gathers() bool {
 	now, g := r.w.passes, &r.gathering
-	if r.woken == 0 || g.passes == 0 && now-r.ended > maxGather {
+	if g.woken == 0 || g.passes == 0 && now-r.ended > maxGather {
 		return false
 	}
 	r.mu.Lock()
-	n := 0
+	n := int32(0)
 	if len(r.queue) > 0 {
-		n = r.queue[0].count
+		n = int32(r.queue[0].count)
 		r.queued = true // the worker looks again, unasked
 	}
 	r.mu.Unlock()
@@ -230,13 +231,13 @@ func (r *replica) gathers() bool {
 		return false
 	}
 	if g.passes == 0 {
-		g.all = r.woken
+		g.all = g.woken
 		if now == r.ended {
 			g.all += n // these have waited already
 		}
 	}
 	if n >= g.all || g.passes == maxGather || g.passes > 0 && g.last == now-1 && n <= g.seen {
-		r.woken, g.passes = 0, 0
+		g.woken, g.passes = 0, 0
 		return false
 	}
 	g.passes, g.last, g.seen = g.passes+1, now, n

@@ -66,7 +66,6 @@ type replica struct {
 	unstable  int      // own batches not yet locally stable
 	ended     uint64   // the last pass in which an own batch was applied
 	news      commitNews
-	woken     int // commands that ended in it, until gathers has done with them
 	gathering gathering
 	leadReady bool   // an entry of the own term has been applied
 	leadTerm  uint64 // the last term in which this replica led

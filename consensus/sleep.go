@@ -94,11 +94,26 @@ func (r *replica) bindings() bool {
 // sleep ends the ticks of a replica whose log ends at last.
 func (r *replica) sleep(last uint64) {
 	r.cool()
+	r.slim()
 	r.awake = false
 	r.idleTicks = 0
 	if !r.asleep.Swap(true) { // a follower may be told twice
 		r.slumber = slumber{term: r.term, index: last, leading: r.role == raft.StateLeader}
 		r.sleepEvent(EventSleep)
+	}
+}
+
+// slim gives back the memory of lists that are empty: thousands of groups
+// sleep for each that does not.
+func (r *replica) slim() {
+	if len(r.own) == 0 {
+		r.own = nil
+	}
+	if len(r.inflight) == 0 {
+		r.inflight = nil
+	}
+	if len(r.news.list) == 0 {
+		r.news.list = nil
 	}
 }
 
