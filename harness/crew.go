@@ -11,20 +11,11 @@ import (
 	"github.com/phantomdb/phantomdb/harness/measure"
 )
 
-// maxBatch bounds the permits handed to a client at once. Beyond it the cost of
-// handing them out is lost in the clock readings.
-const maxBatch = 256
-
 // breath is how often, at most, a running loop tells the watchdog that it lives.
 const breath = time.Second
 
-// A crew is the clients of one run and the permits that drive them.
-//
-// The benchmark's goroutine asks b.Loop for iterations and passes them on as
-// permits through one unbuffered channel, whose waiting receivers form a queue:
-// whoever has waited longest is served first, so no client starves. A buffer
-// would let the loop run ahead of the work, and b.Loop, which predicts from the
-// time its iterations take, would then ask for far too many.
+// A crew is the clients of one run. In a closed loop they share stints, and each
+// takes its next operation itself; in an open loop they serve arrivals.
 type crew struct {
 	members []*member
 	pool    measure.Pool
@@ -45,15 +36,12 @@ type crew struct {
 	idle     chan struct{}
 }
 
-// A permit is for a number of operations to do one after the other, or, if
-// that is zero, for one that arrived in an open loop.
+// A permit is for a part in a stint, or, without one, for an operation that
+// arrived in an open loop.
 type permit struct {
-	n   int
-	due arrival
+	stint *stint
+	due   arrival
 }
-
-// operations returns how many operations a permit is for.
-func (p permit) operations() int64 { return int64(max(p.n, 1)) }
 
 // A member is a client and its books. Between permits nobody writes to it, so
 // the benchmark's goroutine may read it when pending is zero.
@@ -70,7 +58,7 @@ type member struct {
 	errors   int64
 	failed   float64 // the sum of the latencies of failed operations, in ns
 	first    error   // the first error since the last reset
-	owed     int64   // permits taken and not yet settled
+	turn     turn    // its part in the stint under way
 	deserted bool    // its goroutine ended inside op
 }
 
@@ -124,30 +112,34 @@ func (c *crew) serve(m *member) {
 			return
 		}
 		// The operation ended this goroutine (runtime.Goexit). Permits must
-		// still be taken, or the loop would wait for ever; Run then fails.
+		// still be taken, or who hands them out would wait for ever; Run fails.
 		m.deserted = true
-		c.settle(m.owed)
+		if s := m.turn.stint; s != nil {
+			s.abandon()
+		}
+		c.settle()
 		for p := range c.permits {
-			c.settle(p.operations())
+			if p.stint != nil {
+				p.stint.miss()
+			}
+			c.settle()
 		}
 	}()
 	for p := range c.permits {
-		n := p.operations()
-		m.owed = n
-		if p.n > 0 {
-			m.work(c.clock, p.n)
+		if p.stint != nil {
+			p.stint.arrive()
+			p.stint.serve(m)
 		} else {
 			m.arrive(c.clock, p.due)
 		}
-		m.owed = 0
-		c.settle(n)
+		c.settle()
 	}
 	orderly = true
 }
 
-// settle takes n permits off the books.
-func (c *crew) settle(n int64) {
-	if c.pending.Add(-n) == 0 && c.draining.Load() {
+// settle takes a permit off the books.
+func (c *crew) settle() {
+	if c.pending.Add(-1) == 0 && c.draining.Load() {
 		select {
 		case c.idle <- struct{}{}:
 		default:
@@ -191,12 +183,6 @@ func (m *member) account(err error, took time.Duration) (slow bool) {
 	return false
 }
 
-// give hands a permit for n operations to the member that waited longest.
-func (c *crew) give(n int) {
-	c.pending.Add(int64(n))
-	c.permits <- permit{n: n}
-}
-
 // drain waits until every permit is used. Either it sees the zero, or who made
 // the zero sees the flag.
 func (c *crew) drain() {
@@ -213,29 +199,22 @@ func (c *crew) warmUp(asked, count int, length time.Duration) {
 	if asked < 0 {
 		return
 	}
-	least := len(c.members)
+	s := stint{clients: len(c.members), first: 1}
+	least := s.clients
 	if asked > 0 {
-		least, length = asked, 0
+		least, length, s.first = asked, 0, 0
 	} else if count > 0 {
 		least, length = max(least, (count+19)/20), 0
 	}
-	start, breathed := c.clock.Now(), time.Duration(0)
-	for n := 0; ; n++ {
-		elapsed := c.clock.Now() - start
-		if n >= least && elapsed >= length/20 {
-			break
+	begin, n := c.clock.Now(), s.first*s.clients
+	s.next = func() bool {
+		if n >= least && (length == 0 || c.clock.Now()-begin >= length/20) {
+			return false
 		}
-		if elapsed-breathed > breath {
-			breathed = elapsed
-			progress()
-		}
-		if c.permits == nil {
-			c.members[0].work(c.clock, 1)
-		} else {
-			c.give(1)
-		}
+		n++
+		return true
 	}
-	c.drain()
+	c.share(&s)
 }
 
 // reset forgets the warm-up.

@@ -28,35 +28,17 @@ func (c *crew) loopInline(b *testing.B) {
 // loop drives many clients. The first iteration waits for its completion, for
 // b.Loop predicts from it; then permits go out in batches.
 func (c *crew) loop(b *testing.B, count int, length time.Duration) {
-	var (
-		given   int // iterations handed out
-		batch   int // iterations gathered for the next permit
-		target  = 1 // iterations of a permit
-		start   = c.clock.Now()
-		breathe time.Duration // when the watchdog last heard of us
-	)
-	for b.Loop() {
-		if batch++; batch < target {
-			continue
-		}
-		c.give(batch)
-		given += batch
-		batch = 0
-		if given == 1 {
-			c.drain()
-		}
-		elapsed := c.clock.Now() - start
-		done := given - int(c.pending.Load())
-		target = batchSize(left(count, length, given, done, elapsed), len(c.members))
-		if elapsed-breathe > breath {
-			breathe = elapsed
-			progress()
-		}
+	s := stint{begin: c.clock.Now(), clients: len(c.members), next: b.Loop}
+	if !b.Loop() {
+		return
 	}
-	if batch > 0 {
-		c.give(batch)
+	c.share(&stint{clients: 1, first: 1, next: func() bool { return false }})
+	s.given.Store(1)
+	s.done = 1
+	s.batch = func(given, done int, elapsed time.Duration) int {
+		return batchSize(left(count, length, given, done, elapsed), s.clients)
 	}
-	c.drain()
+	c.share(&s)
 }
 
 // repeat does as many operations as a loop did within took, and hands them out
@@ -64,23 +46,16 @@ func (c *crew) loop(b *testing.B, count int, length time.Duration) {
 // measure the same. What a client does at once takes a breath at most, going by
 // the first pass, so that the watchdog hears of it.
 func (c *crew) repeat(count int, took time.Duration) {
-	breathed := c.clock.Now()
-	pace := float64(count) / float64(len(c.members)) / max(took.Seconds(), 1e-9) // of one client
+	s := stint{begin: c.clock.Now(), clients: len(c.members)}
+	pace := float64(count) / float64(s.clients) / max(took.Seconds(), 1e-9) // of one client
 	atOnce := int(min(max(pace*breath.Seconds(), 1), maxBatch))
-	for count > 0 {
-		n := min(batchSize(count, len(c.members)), atOnce)
-		if c.permits == nil {
-			c.members[0].work(c.clock, n)
-		} else {
-			c.give(n)
-		}
-		count -= n
-		if now := c.clock.Now(); now-breathed > breath {
-			breathed = now
-			progress()
-		}
+	s.batch = func(given, _ int, _ time.Duration) int { return min(batchSize(count-given, s.clients), atOnce) }
+	rest := count
+	s.next = func() bool {
+		rest--
+		return rest >= 0
 	}
-	c.drain()
+	c.share(&s)
 }
 
 // left estimates the iterations still to come: exactly under a count,
@@ -103,6 +78,10 @@ func left(count int, length time.Duration, given, done int, elapsed time.Duratio
 	}
 	return int(min(float64(done)/float64(elapsed)*float64(length-elapsed), float64(done)))
 }
+
+// maxBatch bounds the operations of a permit. Beyond it the cost of handing them
+// out is lost in the clock readings.
+const maxBatch = 256
 
 // batchSize returns how many of the iterations left one permit may carry: at
 // most an eighth of a client's share, so that at the end no client waits long

@@ -39,9 +39,9 @@ func BenchmarkMicro(b *testing.B) {
 	Micro(b, func() error { return nil })
 }
 
-// BenchmarkPermit asks what it costs to hand out a permit for one operation,
-// the most expensive case, which comes up near the end of a run and for slow
-// operations throughout.
+// BenchmarkPermit asks what an operation that does nothing costs when each needs
+// a permit of its own, the most expensive case, which comes up near the end of a
+// run and for slow operations throughout.
 //
 //	go test -run='^$' -bench=Permit ./harness
 func BenchmarkPermit(b *testing.B) {
@@ -51,10 +51,11 @@ func BenchmarkPermit(b *testing.B) {
 			if err := s.validate(); err != nil {
 				b.Fatal(err)
 			}
+			Begin(b)
+			b.ReportAllocs()
 			crew := newCrew(b.Context(), s, func(*Client) error { return nil })
 			defer crew.dismiss()
-			Micro(b, func() error { crew.give(1); return nil })
-			crew.drain()
+			crew.share(&stint{clients: clients, next: b.Loop})
 		})
 	}
 }

@@ -387,7 +387,7 @@ func TestSecondPassGoesOutInBatches(t *testing.T) {
 		var crew *crew
 		crew = newCrew(t.Context(), s, func(c *Client) error {
 			ops.Add(1)
-			for m := crew.members[c.ID].owed; ; {
+			for m := int64(crew.members[c.ID].turn.last); ; {
 				if old := most.Load(); m <= old || most.CompareAndSwap(old, m) {
 					return nil
 				}
@@ -412,7 +412,8 @@ func TestSecondPassGoesOutInBatches(t *testing.T) {
 			}
 			// Either client may do all of it.
 			for {
-				if old := most.Load(); m.owed <= old || most.CompareAndSwap(old, m.owed) {
+				n := int64(m.turn.last)
+				if old := most.Load(); n <= old || most.CompareAndSwap(old, n) {
 					return nil
 				}
 			}
