@@ -5,7 +5,8 @@
 // The files may be runs of different seeds or commits. It fails if
 //
 //   - a line looks like a result and is none, or the files come from different
-//     machines (package harness/results decides);
+//     machines, or the results of a package end without the end of its run
+//     (package harness/results decides);
 //   - benchstat splits the results of one package and unit over several tables,
 //     which is what a configuration line that differs does, and then nothing is
 //     compared;

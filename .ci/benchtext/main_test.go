@@ -48,7 +48,8 @@ func TestCheck(t *testing.T) {
 		{"syntax", "1	      1234 ns/op	         0", "one	      1234 ns/op	         0", "parsing iteration count"},
 		{"log before a result", "BenchmarkY-2 ", "a log lineBenchmarkY-2 ", "a result that is cut into pieces"},
 		{"log within a result", "BenchmarkY-2 	", "BenchmarkY-2\na log line", "a result that is cut into pieces"},
-		{"second table", "PASS\n", "phantom-note: ext4\nBenchmarkX/k=3/clients=1-2 1 1234 ns/op\n", "more than one table of sec/op in example/a"},
+		{"no end", "PASS\nok  	example/a	0.1s\n", "", "the results of example/a end here"},
+		{"second table", "PASS\nok", "phantom-note: ext4\nBenchmarkX/k=3/clients=1-2 1 1234 ns/op\nPASS\nok", "more than one table of sec/op in example/a"},
 		{"exact and not equal", "8 ops/s	 3 exact-msgs/op", "8 ops/s	 4 exact-msgs/op", "benchstat: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {

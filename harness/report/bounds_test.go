@@ -64,7 +64,7 @@ func TestMarkdownIsBounded(t *testing.T) {
 		fmt.Fprintf(&text, "BenchmarkB%d/%s-2 100 1000 avg-ns\n# skipped BenchmarkC%d: late\n", i, long, i)
 		fmt.Fprintf(&list, "level fast%s%d\nbench: consensus Put\nunit: avg-ns\nlimit: < 5ms\nmodes: standard\nreason: r\n\n", long, i)
 	}
-	in := fromText(t, text.String())
+	in := fromText(t, text.String()+"PASS\n")
 	in.Entries = entries(t, list.String())
 	summary := written(t, build(t, in).WriteMarkdown)
 	require.Less(t, len(summary), 1<<20)

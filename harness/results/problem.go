@@ -24,7 +24,7 @@ const (
 	// Failed is a benchmark or package that failed; what it would have printed is
 	// missing.
 	Failed
-	// Interrupted is a run that ended before its last case.
+	// Interrupted is a run that ended before its last case, or whose text does.
 	Interrupted
 )
 

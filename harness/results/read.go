@@ -163,25 +163,29 @@ func (p *parser) result(r *benchfmt.Result) {
 func (p *parser) lines(text []byte) {
 	announced := false // package testing announces names on lines of their own under -v
 	var given []Key    // of the process whose output this is
-	pkg := ""
+	pkg, open := "", 0 // the package, and the last of its results while its end is not there
 	n := 0
 	for line := range strings.Lines(string(text)) {
 		n++
 		line = strings.TrimRight(line, "\r\n")
 		switch {
 		case p.samples[n] != nil:
-			p.samples[n].Given = given
+			p.samples[n].Given, open = given, n
 		case p.parsed[n]:
 		case strings.HasPrefix(line, "pkg: "):
-			pkg = word(line, "pkg: ")
+			p.ended(pkg, open)
+			pkg, open = word(line, "pkg: "), 0
 		case strings.HasPrefix(line, settingsMark):
 			given = settings(line)
 		case line == "PASS", line == "FAIL":
-			given = nil
+			given, open = nil, 0
+		case strings.HasPrefix(line, "ok  \t"):
+			open = 0 // of go test; PASS may stand behind what another stream left open
 		case strings.HasPrefix(line, "=== RUN"):
 			announced = true
 			continue
 		case strings.HasPrefix(line, IncompleteMark):
+			open = 0 // said for all of it
 			p.set.complain(Interrupted, p.file, n, "the run is incomplete: %s", strings.TrimPrefix(line, IncompleteMark))
 		case strings.Contains(line, skipMark):
 			_, rest, _ := strings.Cut(line, skipMark)
@@ -190,12 +194,25 @@ func (p *parser) lines(text []byte) {
 		case strings.HasPrefix(line, "--- FAIL: "):
 			p.set.complain(Failed, p.file, n, "%s failed: expected it to pass", word(line, "--- FAIL: "))
 		case strings.HasPrefix(line, "FAIL\t"):
+			open = 0
 			p.set.complain(Failed, p.file, n, "package %s failed: expected it to pass", word(line, "FAIL\t"))
 		case strings.HasPrefix(line, "Benchmark") && !announced && p.broken(n):
 		case strings.HasPrefix(line, "Benchmark") && !announced, strings.Contains(line, " ns/op"):
 			p.set.complain(Syntax, p.file, n, "a result that is cut into pieces, %q: expected a whole line", clip(line))
 		}
 		announced = false
+	}
+	if len(text) > 0 && text[len(text)-1] == '\n' {
+		p.ended(pkg, open)
+	}
+}
+
+// ended complains if the results of a package end without what package testing
+// prints behind the last of them: a process that was killed leaves whole lines,
+// and rows of fewer samples than were asked for.
+func (p *parser) ended(pkg string, open int) {
+	if open > 0 && pkg != "" {
+		p.set.complain(Interrupted, p.file, open, "the results of %s end here: expected PASS or FAIL behind them", pkg)
 	}
 }
 

@@ -24,8 +24,10 @@ Example:
   go test -run='^$' -bench=Codec -count=20 ./consensus/transport > results.txt
   go tool phantom bands results.txt > my.baseline
 
+The samples that a run had taken when it failed or was cut count like any other.
+
 Exit status: 0, or 2 if the input cannot be relied on, or 3 if there was no
-benchmark with enough samples and a steady counter.
+benchmark with enough samples and a steady counter, or a run is not complete.
 `,
 	}
 }
@@ -41,10 +43,12 @@ func bands(_ context.Context, c *console, self *command, args []string) int {
 		return statusBadInput
 	}
 	set := results.ReadFiles(files...)
+	bad := false
 	for _, p := range set.Problems {
 		fmt.Fprintf(c.err, "phantom bands: %v\n", p)
+		bad = bad || p.Kind.Bad()
 	}
-	if len(set.Problems) > 0 {
+	if bad {
 		return statusBadInput
 	}
 	n, err := baseline.Derive(c.out, set)
@@ -52,7 +56,7 @@ func bands(_ context.Context, c *console, self *command, args []string) int {
 	case err != nil:
 		complain(c, "bands", err)
 		return statusBadInput
-	case n == 0:
+	case n == 0 || len(set.Problems) > 0:
 		return statusMissing
 	}
 	return statusOK

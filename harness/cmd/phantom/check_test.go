@@ -64,6 +64,7 @@ func TestCheckPrintsEveryVerdict(t *testing.T) {
 	for _, v := range []string{"4e6 avg-ns 900", "4e6 avg-ns 950", "4e6 avg-ns 980", "6e6 avg-ns 990", "4e6 avg-ns 990", "4e6 avg-ns 999"} {
 		rows.WriteString("BenchmarkPut/disk=sync-2 5000 " + v + " ops/s 8.25 msgs/op\n")
 	}
+	rows.WriteString("PASS\n")
 	f := files(t, rows.String(), ours)
 	out, errs, status := phantom(t, noGo, "check", f[0], "--baselines", f[1])
 	require.Equal(t, 1, status)
@@ -87,7 +88,7 @@ missing       absent                    -     < 5ms       -  -  Get
 }
 
 func TestCheckStatus(t *testing.T) {
-	sound := head + "BenchmarkPut/disk=sync-2 5000 1e6 avg-ns 2000 ops/s 8 msgs/op\n"
+	sound := head + "BenchmarkPut/disk=sync-2 5000 1e6 avg-ns 2000 ops/s 8 msgs/op\nPASS\n"
 	for _, c := range []struct {
 		name, text, match string
 		status            int
@@ -96,17 +97,18 @@ func TestCheckStatus(t *testing.T) {
 		{"kept", sound, "fast|rate|messages", 0, ""},
 		{"missing", sound, "", 3, ""},
 		{"missed and missing", strings.Replace(sound, "2000 ops/s", "20 ops/s", 1), "", 1, ""},
-		{"within noise", head + strings.Repeat("BenchmarkPut/disk=sync-2 5000 4e6 avg-ns\n", 5) + "BenchmarkPut/disk=sync-2 5000 6e6 avg-ns\n", "fast", 3, ""},
+		{"within noise", head + strings.Repeat("BenchmarkPut/disk=sync-2 5000 4e6 avg-ns\n", 5) + "BenchmarkPut/disk=sync-2 5000 6e6 avg-ns\nPASS\n", "fast", 3, ""},
 		{"nothing applies", strings.Replace(sound, "standard", "quick", 1), "fast|absent", 3, ""},
 		{"quick", strings.Replace(sound, "standard", "quick", 1), "fast|messages", 0, ""},
-		{"truncated", sound[:len(sound)-1], "fast", 2, ":7: the text ends in the middle of a line: expected a line end"},
+		{"truncated", sound[:len(sound)-1], "fast", 2, ":8: the text ends in the middle of a line: expected a line end"},
 		{"torn", strings.Replace(sound, " 5000 ", " x ", 1), "fast", 2, ":7: parsing iteration count"},
 		{"foreign", "pkg: a.b/c\nBenchmarkPut/disk=sync-2 5000 1e6 avg-ns\n", "fast", 2, ":2: a result without a phantom-mode line above it"},
-		{"mixed machines", sound + "cpu: d\nBenchmarkX 1 1 ns/op\n", "fast", 2, ":9: measured on linux/amd64, d, data on ext4, and "},
-		{"unknown unit", sound + "BenchmarkX 1 1 cats\n", "fast", 2, `:8: unit "cats" of X: expected one that the harness knows`},
+		{"mixed machines", sound + "cpu: d\nBenchmarkX 1 1 ns/op\n", "fast", 2, ":10: measured on linux/amd64, d, data on ext4, and "},
+		{"unknown unit", sound + "BenchmarkX 1 1 cats\n", "fast", 2, `:9: unit "cats" of X: expected one that the harness knows`},
 		{"no samples", head, "fast", 2, ": no benchmark results: expected the output of go test"},
-		{"a failure beside it", sound + "--- FAIL: BenchmarkX\n", "fast", 3, ":8: BenchmarkX failed: expected it to pass"},
-		{"interrupted", sound + "# phantom: incomplete: after 1 of 2 samples\n", "fast", 3, ":8: the run is incomplete: after 1 of 2 samples"},
+		{"a failure beside it", sound + "--- FAIL: BenchmarkX\n", "fast", 3, ":9: BenchmarkX failed: expected it to pass"},
+		{"interrupted", sound + "# phantom: incomplete: after 1 of 2 samples\n", "fast", 3, ":9: the run is incomplete: after 1 of 2 samples"},
+		{"cut at a line end", strings.TrimSuffix(sound, "PASS\n"), "fast", 3, ":7: the results of a.b/c end here: expected PASS or FAIL behind them"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := files(t, c.text, ours)
@@ -190,7 +192,7 @@ func TestCheckJSON(t *testing.T) {
 
 func TestBands(t *testing.T) {
 	row := "BenchmarkPut/disk=sync-2 5000 1e6 avg-ns 8 msgs/op\n"
-	f := files(t, head+strings.Repeat(row, 20), head+strings.Repeat(row, 19), head+row[:20])
+	f := files(t, head+strings.Repeat(row, 20)+"PASS\n", head+strings.Repeat(row, 19)+"PASS\n", head+row[:20], head+strings.Repeat(row, 20))
 	out, errs, status := phantom(t, noGo, "bands", f[0])
 	require.Zero(t, status)
 	require.Empty(t, errs)
@@ -201,6 +203,11 @@ func TestBands(t *testing.T) {
 	_, errs, status = phantom(t, noGo, "bands", f[2])
 	require.Equal(t, 2, status)
 	require.Contains(t, errs, "phantom bands: "+f[2]+":7: ")
+	// A run that was cut has samples enough of what came before.
+	cut, errs, status := phantom(t, noGo, "bands", f[3])
+	require.Equal(t, statusMissing, status)
+	require.Equal(t, "phantom bands: "+f[3]+":26: the results of a.b/c end here: expected PASS or FAIL behind them\n", errs)
+	require.Contains(t, cut, "band put-disk-sync-msgs-op\n")
 }
 
 func TestCheckReadsWhyCasesAreMissing(t *testing.T) {
