@@ -89,6 +89,10 @@ func BenchmarkChild(b *testing.B) {
 		Run(b, Spec{}, func(*Client) error { return nil })
 	case "long":
 		b.Run(Name("long", 1), func(b *testing.B) { Micro(b, func() error { return nil }) })
+	case "digits":
+		for _, name := range []string{"read-8", "read-8x"} {
+			b.Run(name, func(b *testing.B) { Micro(b, func() error { return nil }) })
+		}
 	case "list":
 		b.Run(Name("list", 1), func(b *testing.B) {
 			Begin(b)

@@ -193,9 +193,13 @@ var listedLength string
 // Begin tells that b is about to boot its system: from here on the watchdog
 // watches, and a run that only lists its cases ends this one. Run, Events,
 // Micro, Dir and DurableDir do it too; a benchmark whose boot takes its time
-// calls it first. Calling it twice does no harm.
+// calls it first. Calling it twice does no harm. A name that ends in a hyphen and
+// digits fails b: on one processor nobody could tell it from another.
 func Begin(b *testing.B) {
 	b.Helper()
+	if endsLikeProcs(b.Name()) {
+		b.Fatalf("harness: %s: want a name that does not end in a hyphen and digits, which stand for processors", b.Name())
+	}
 	if settings().list {
 		fmt.Fprintf(os.Stderr, "%s%s %s\n", listPrefix, b.Name(), listedLength)
 		b.SkipNow()

@@ -183,17 +183,6 @@ func TestDiskLabelShowsUnsafe(t *testing.T) {
 	require.Equal(t, "none", DiskLabel("none"))
 }
 
-func TestName(t *testing.T) {
-	require.Equal(t, "disk=sync/net=sim/clients=64", Name("disk", "sync", "net", "sim", "clients", 64))
-	require.Equal(t, "rtt=0/p99=10ms", Name("rtt", time.Duration(0), "p99", 10*time.Millisecond))
-	for _, bad := range [][]any{
-		{}, {"disk"}, {"Disk", 1}, {"di sk", 1}, {"9p", 1}, {"", 1}, {1, 1},
-		{"disk", ""}, {"disk", "a/b"}, {"disk", "a b"}, {"disk", "a=b"},
-	} {
-		require.Panics(t, func() { Name(bad...) }, "%v", bad)
-	}
-}
-
 // What a run says of its disk is of the one where package testing puts data.
 func TestFolderOfData(t *testing.T) {
 	p := defaults()

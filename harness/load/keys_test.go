@@ -216,10 +216,10 @@ func TestSizesKeepTheirBounds(t *testing.T) {
 }
 
 func TestMixFollowsItsWeights(t *testing.T) {
-	m, err := NewMix(Kind{"read", 80}, Kind{"write", 15}, Kind{"scan-8", 5})
+	m, err := NewMix(Kind{"read", 80}, Kind{"write", 15}, Kind{"scan-8x", 5})
 	require.NoError(t, err)
 	require.Equal(t, 3, m.Len())
-	require.Equal(t, "scan-8", m.Kind(2).Name)
+	require.Equal(t, "scan-8x", m.Kind(2).Name)
 	r := rand.New(rand.NewPCG(5, 6))
 	got := make([]float64, 3)
 	for range 100_000 {
@@ -258,6 +258,8 @@ func TestAbsurdDistributionsAreRefused(t *testing.T) {
 		{func() error { _, err := NewMix(many...); return err }, "load: mix: 33 kinds: want 1 to 32"},
 		{func() error { _, err := NewMix(Kind{"Read", 1}); return err }, `load: mix: kind "Read": want lower-case`},
 		{func() error { _, err := NewMix(Kind{"", 1}); return err }, `load: mix: kind "": want lower-case`},
+		{func() error { _, err := NewMix(Kind{"read-16", 1}); return err }, `load: mix: kind "read-16": want a name that does not end in a hyphen and digits`},
+		{func() error { _, err := NewMix(Kind{"-0", 1}); return err }, `load: mix: kind "-0": want a name that does not end in a hyphen and digits`},
 		{func() error { _, err := NewMix(Kind{"a", 1}, Kind{"a", 1}); return err }, `kind "a": appears twice`},
 		{func() error { _, err := NewMix(Kind{"a", 0}); return err }, `kind "a": a weight of 0: want 1 to`},
 	} {

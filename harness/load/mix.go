@@ -3,12 +3,14 @@ package load
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 )
 
 // A Kind is one kind of operation in a mix.
 type Kind struct {
-	// Name is a value in a benchmark's name, as in kind=read-8: lower-case
-	// letters, digits and hyphens.
+	// Name is a value in a benchmark's name, as in kind=read8: lower-case
+	// letters, digits and hyphens, and no hyphen before digits at the end, which
+	// would be read as the number of processors.
 	Name string
 	// Weight is the kind's share of the operations, over the sum of all
 	// weights. It is at least 1.
@@ -39,6 +41,9 @@ func NewMix(kinds ...Kind) (Mix, error) {
 		if !validWord(k.Name) {
 			return Mix{}, fmt.Errorf("load: mix: kind %q: want lower-case letters, digits and hyphens", k.Name)
 		}
+		if endsLikeProcs(k.Name) {
+			return Mix{}, fmt.Errorf("load: mix: kind %q: want a name that does not end in a hyphen and digits, which stand for processors", k.Name)
+		}
 		if seen[k.Name] {
 			return Mix{}, fmt.Errorf("load: mix: kind %q: appears twice, want different names", k.Name)
 		}
@@ -58,6 +63,13 @@ func validWord(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// endsLikeProcs reports whether a name ends as those do to which package testing
+// appends GOMAXPROCS; on one processor it appends nothing, and nobody can tell.
+func endsLikeProcs(name string) bool {
+	rest := strings.TrimRight(name, "0123456789")
+	return len(rest) < len(name) && strings.HasSuffix(rest, "-")
 }
 
 // Len returns the number of kinds.

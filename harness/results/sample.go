@@ -78,8 +78,8 @@ func (s *Sample) Key(name string) (string, bool) {
 }
 
 // splitName takes a name apart. The number of processors stands at its end,
-// behind a dash; a name that ends in a dash and digits of its own is
-// ambiguous in the format too.
+// behind a dash; a name that ends in a dash and digits of its own is ambiguous
+// in the format too, so package harness refuses to measure under one.
 func splitName(full string) (name, base string, keys []Key, procs int) {
 	name, procs = full, 1
 	if i := strings.LastIndexByte(full, '-'); i > 0 {
