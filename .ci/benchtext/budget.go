@@ -59,10 +59,7 @@ func checkBudget(file string, w io.Writer) (problems []string, err error) {
 		}
 		boot += d
 	}
-	cases := map[string]bool{}
-	for _, row := range results.ReadFiles(file).Rows() {
-		cases[row.Package+" "+row.Name] = true
-	}
+	cases := casesOf(file)
 	for c := range cases {
 		pkg, _, _ := strings.Cut(c, " ")
 		took[floorOf(pkg)] += time.Duration(quickFactor * float64(quickLength))
@@ -89,6 +86,22 @@ func checkBudget(file string, w io.Writer) (problems []string, err error) {
 	fmt.Fprintf(w, "quick mode: %d cases of %d, %v of %v, of it %v to boot\n",
 		len(cases), quickCases, total.Round(time.Second), quickTotal, boot.Round(time.Second))
 	return problems, nil
+}
+
+// casesOf returns the cases of a run as "package name". The line of one kind of
+// operation is of the case whose mix it belongs to.
+func casesOf(file string) map[string]bool {
+	lines := map[string]bool{}
+	for _, row := range results.ReadFiles(file).Rows() {
+		lines[row.Package+" "+row.Name] = true
+	}
+	cases := map[string]bool{}
+	for line := range lines {
+		if i := strings.LastIndex(line, "/kind="); i < 0 || !lines[line[:i]] {
+			cases[line] = true
+		}
+	}
+	return cases
 }
 
 func floorName(floor string) string {

@@ -91,8 +91,11 @@ func (p *progress) begin(cases []benchCase, times int) {
 func (p *progress) row(pkg, name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rows++
 	i := p.find(pkg, name)
+	if i < 0 && p.ofKind(pkg, name) {
+		return
+	}
+	p.rows++
 	if i < 0 {
 		return
 	}
@@ -115,6 +118,13 @@ func (p *progress) find(pkg, name string) int {
 		}
 	}
 	return -1
+}
+
+// ofKind reports whether a line tells of one kind of operation within a sample
+// of a mix, which has a line of its own.
+func (p *progress) ofKind(pkg, name string) bool {
+	i := strings.LastIndex(name, "/kind=")
+	return i > 0 && p.find(pkg, name[:i]) >= 0
 }
 
 // sameCase reports whether a name on a line, which may end in the number of

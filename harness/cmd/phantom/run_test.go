@@ -154,6 +154,27 @@ func TestEstimateLearns(t *testing.T) {
 	})
 }
 
+// The lines of a mix's kinds are of the sample that is counted already; a case
+// with such a name of its own is one.
+func TestKindsAreNoSamples(t *testing.T) {
+	p := &progress{c: &console{}, start: time.Now()}
+	p.begin([]benchCase{{"p", "BenchmarkMix/clients=2", "2s"}, {"p", "BenchmarkOne/kind=get", "2s"}}, 2)
+	for range 2 {
+		for _, name := range []string{"BenchmarkMix/clients=2", "BenchmarkMix/clients=2/kind=get", "BenchmarkMix/clients=2/kind=put-8x-2"} {
+			p.row("p", name)
+		}
+	}
+	for range 2 {
+		p.row("p", "BenchmarkOne/kind=get-2")
+	}
+	rows, all := p.counts()
+	require.Equal(t, []int{4, 4}, []int{rows, all})
+	p.row("p", "BenchmarkUnknown/kind=get")
+	p.row("q", "BenchmarkMix/clients=2/kind=get")
+	rows, _ = p.counts()
+	require.Equal(t, 6, rows, "of no case that is known")
+}
+
 func TestInterruptLeavesMarkedText(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "results.txt")
 	out, errs, status := bubble(t, false, func(f *fakeGo, cancel func()) {
