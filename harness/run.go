@@ -49,7 +49,7 @@ type Spec struct {
 	Overload bool
 	// Mix draws the kind of each operation. Beside the line for all operations
 	// there is then one for each kind, with /kind=name behind the benchmark's
-	// name. Default: one kind, and one line.
+	// name and without ns/op, which is a time of the whole run. Default: one kind, and one line.
 	Mix load.Mix
 	// Seed feeds the clients' random sources. Default: Seed().
 	Seed uint64
