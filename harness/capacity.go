@@ -1,7 +1,7 @@
 package harness
 
 import (
-	"context"
+	"cmp"
 	"fmt"
 	"math"
 	"testing"
@@ -23,34 +23,33 @@ type CapacityResult struct {
 	Limit float64
 	// Broke says which part of the service level gave way at Limit.
 	Broke string
-	// Steps is how many rates were tried.
+	// Steps is how many steps were run, the confirming ones included.
 	Steps int
+	// Confirms is how many of them were to confirm a rate: more than 1 if the
+	// first was too high.
+	Confirms int
 }
 
 const (
-	// certain is how many deviations an interval must lie off the limit. It is
-	// more than the customary 1.96, because a step is looked at several times
-	// while it runs, each time with half as many operations more.
-	certain = 3.1
 	// narrow is the ratio of the two ends of the answer that is narrow enough.
 	narrow = 1.05
 	// maxSteps bounds a search: from any start, ten doublings and as many
 	// halvings of the interval.
 	maxSteps = 24
-	// maxConfirms is how often a rate may turn out too high in the end: the last
-	// one tried is half of the first.
-	maxConfirms = 5
-	// gross is how far off the limit a step must be to end early. In a queue
-	// late operations come in bursts: a second tells little about a minute.
-	gross = 3
-	// stepShare of the length is what a step may last, unless it needs more to
-	// show anything. A step that decides
-	// early leaves its time to the others.
-	stepShare = 0.1
-	// settled is how many times the latency limit a step lasts at least, so
-	// that a queue has time to grow or to drain.
-	settled = 10
+	// stepShare of the length is what a step lasts, unless it needs more to show
+	// anything, searchShare what all of them do, and confirmShare a confirming one.
+	stepShare    = 1.0 / 16
+	searchShare  = 0.45
+	confirmShare = 0.5
+	// sliceLimits is how many times the latency limit a slice of the confirming
+	// step lasts at least, so that a burst is of one slice, or two.
+	sliceLimits = 10
 )
+
+// ladder is what parts of the rate found are tried until one is confirmed. Steps of
+// the search are too short to see what is rare, so that the first may be too high.
+// Each try may hold by chance, once in a hundred times, and so there are few.
+var ladder = [...]float64{1, 0.92, 0.7}
 
 // Capacity searches the highest rate of Poisson arrivals that op can serve
 // within a service level, and reports it on b's line as capacity-ops/s, with
@@ -60,14 +59,21 @@ const (
 //
 // The search begins at half of what s.Clients do in a closed loop, doubles or
 // halves the rate until it has one that holds and one that does not, then halves
-// the ratio of the two. A step ends as soon as its operations have decided;
-// one that stays undecided counts as a boundary, not as a break. If the last step
-// breaks the level, which then was not monotone in the rate or only just met,
-// the rate is lowered, by more each time, and confirmed anew.
+// the ratio of the two. Each step is judged by how the late operations lie over
+// its slices of time, for they come in bursts; one that stays undecided is tried
+// once more, and then counts as a boundary, not as a break.
 //
-// Under -benchtime a length is the whole search's, about, and a number of
-// operations that of each step at most. With too few to decide anything, the
-// line carries no capacity. Why the level broke is said on standard error.
+// The rate found is confirmed by a step of half the length, which sees what comes
+// about several times in that: a system that stands still more rarely shows it by
+// max-ns at most. If the step does not show that the level is met, 0.92 of the
+// rate is tried and then 0.7, and no other: of many tries one would hold by luck.
+// If none holds, the figures of the last are on the line, and no capacity. The
+// line says by confirms how many there were.
+//
+// Under -benchtime a length is the whole search's, and up to twice that if the
+// first rate is not confirmed; a number of operations is that of each step. A
+// confirming step of less than 200 latency limits confirms nothing: the line then
+// carries no capacity. Why the level broke is said on standard error.
 //
 // s.Clients bounds the operations under way and should be well above the rate
 // times the latency. s.Schedule must be nil. For the rest, Capacity is as Run.
@@ -80,20 +86,11 @@ func Capacity(b *testing.B, s Spec, slo SLO, op Op) CapacityResult {
 	if err := firstError(slo.validate(), s.validate()); err != nil {
 		b.Fatal(err)
 	}
-	Begin(b)
-	ctx, cancel := context.WithCancel(b.Context())
-	defer cancel()
-	if s.Ready != nil {
-		if err := s.Ready(ctx); err != nil {
-			b.Fatalf("harness: ready: %v", err)
-		}
-	}
-	t := &trial{b: b, spec: &s, crew: newCrew(ctx, s, op)}
-	defer t.crew.dismiss()
-	t.count, t.length = benchtime()
+	t := newTrial(b, &s, op)
+	defer t.end()
 	x := &search{trial: t, slo: slo, arrivals: poisson, limit: math.Inf(1), edge: math.Inf(1)}
 	x.run()
-	t.crew.dismiss()
+	t.end()
 	t.failures()
 	return x.report()
 }
@@ -113,7 +110,11 @@ type search struct {
 	limit float64 // the lowest that broke
 	broke string  // why
 	doubt string  // what was wrong with the figures of the last step; "" if nothing
-	steps int
+
+	steps    int
+	confirms int
+	passes   int    // steps that were done twice count double
+	open     string // why the last confirming step confirmed nothing
 }
 
 // run does everything within the first iteration of b.Loop, as an open loop
@@ -154,7 +155,7 @@ const maxOffered = 1e6
 // climb brackets the capacity, then halves the bracket.
 func (x *search) climb(rate float64) {
 	for x.steps < maxSteps && x.hasTime() {
-		enough := x.step(rate, false)
+		enough := x.step(rate)
 		switch {
 		case x.crew.deserted() || !enough && x.rate == 0:
 			return
@@ -177,52 +178,69 @@ func (x *search) climb(rate float64) {
 
 // hasTime reports whether the search may go on: the rest is for confirming.
 func (x *search) hasTime() bool {
-	return x.count > 0 || x.began.Now() < time.Duration((1-2*stepShare)*float64(x.length))
+	return x.count > 0 || x.began.Now() < time.Duration(searchShare*float64(x.length))
 }
 
-// confirm measures at the rate found, and lowers it while it does not hold.
+// confirm measures at the rate found, and at lower ones while that does not hold.
 func (x *search) confirm() {
-	lower := narrow
-	for range maxConfirms {
-		if x.rate == 0 {
+	found := x.rate
+	x.rate = 0 // until shown again
+	for _, part := range ladder {
+		if found == 0 || x.crew.deserted() {
 			return
 		}
-		rate := x.rate
-		x.rate = 0 // until shown again
-		x.step(rate, true)
-		if x.rate > 0 || x.crew.deserted() {
+		rate := found * part
+		window := time.Duration(confirmShare * float64(x.length))
+		if x.count > 0 {
+			window = load.Length(x.arrivals(rate), x.count)
+		}
+		x.steps++
+		x.confirms++
+		_, o, why := x.attempt(rate, window, certain)
+		x.open = why
+		if least := levelSlices * sliceLimits * x.slo.Latency; window < least {
+			x.open = fmt.Sprintf("a confirming step of %v is too short: want %v, and a -benchtime of %v", window, least, 2*least)
 			return
 		}
-		x.rate = rate / lower
-		lower *= lower
+		if x.doubt != "" {
+			o = undecided
+		}
+		if x.note(rate, o, why); o == met {
+			return
+		}
 	}
-	x.rate = 0
 }
 
 // step offers a rate and books what it shows. It returns false if the step had
 // too few operations to show anything.
 //
-// Figures that contradict themselves are taken once more, and if they still do,
-// show nothing. But a level that is met although the generator was late is met:
-// its lag only adds to the latencies.
-func (x *search) step(rate float64, last bool) (enough bool) {
+// What shows nothing is done once more: figures that contradict themselves, and
+// late operations that all came in a burst. But a level that is met although the
+// generator was late is met: its lag only adds to the latencies.
+func (x *search) step(rate float64) (enough bool) {
 	x.steps++
-	l, o, why := x.attempt(rate, last)
-	if x.doubt != "" {
-		l, o, why = x.attempt(rate, last)
+	// Twice as long as the fewest operations take, if there is time for that.
+	needed := time.Duration(2 * float64(x.slo.fewest()) / rate * float64(time.Second))
+	window := max(time.Duration(stepShare*float64(x.length)), min(needed, x.length/4))
+	if x.count > 0 {
+		window = load.Length(x.arrivals(rate), x.count)
+	}
+	l, o, why := x.attempt(rate, window, likely)
+	if x.doubt != "" || o == undecided && x.hasTime() {
+		l, o, why = x.attempt(rate, window, likely)
 	}
 	if x.doubt != "" {
 		o = undecided
 	}
 	x.note(rate, o, why)
-	return o != undecided || l.done.Load() >= x.slo.fewest(certain)
+	return o != undecided || l.done() >= x.slo.fewest()
 }
 
-// attempt offers a rate and says what it shows, and by x.doubt, whether that
-// may be believed.
-func (x *search) attempt(rate float64, last bool) (l *level, o opinion, why string) {
-	l, overflow := x.offer(rate, last)
-	o, why = l.judge(certain, 1)
+// attempt offers a rate for a window and says what it shows, and by x.doubt,
+// whether that may be believed.
+func (x *search) attempt(rate float64, window time.Duration, c certainty) (l *level, o opinion, why string) {
+	l, overflow := x.offer(rate, window)
+	o, why = l.judge(math.MaxInt64, c)
 	if behind := x.behind(overflow); behind != "" {
 		o, why = broken, behind
 	}
@@ -239,43 +257,29 @@ func (x *search) attempt(rate float64, last bool) (l *level, o opinion, why stri
 	return l, o, why
 }
 
-// offer runs a pass at a rate, until it has decided or its time is over.
-// overflow says that more operations waited than a steady queue would hold.
-func (x *search) offer(rate float64, last bool) (l *level, overflow bool) {
-	l = &level{slo: x.slo}
+// offer runs a pass at a rate, until its window is over or the level is broken
+// whatever may come. overflow says that more operations waited than a steady
+// queue would hold.
+func (x *search) offer(rate float64, window time.Duration) (l *level, overflow bool) {
 	x.spec.Schedule = x.arrivals(rate)
-	length := x.length
-	// Twice as long as the fewest operations take, if there is time for that.
-	needed := 2 * float64(x.slo.fewest(certain)) / rate
-	most := time.Duration(max(stepShare*float64(x.length), min(needed*float64(time.Second), float64(x.length)/4)))
-	if last {
-		most *= 2
-	}
-	if x.count > 0 {
-		length, most = load.Length(x.spec.Schedule, x.count), math.MaxInt64
-	}
 	// A queue that takes ten limits to drain is a queue that grows.
 	queue := int64(x.spec.Clients) + int64(rate*(10*x.slo.Latency+100*time.Millisecond).Seconds())
-	look := x.slo.fewest(certain) // operations at the next look
 	x.start()
+	begin := x.crew.clock.Now()
+	l = newLevel(x.slo, begin, window, rate)
 	for _, m := range x.crew.members {
 		m.open.level = l
 	}
-	x.trial.run = x.crew.offer(x.spec.Schedule, x.spec.Seed+uint64(x.steps), x.count, length, func(now, _ time.Duration) bool {
-		overflow = x.crew.pending.Load() > queue
-		if overflow || now > most {
-			return true
+	look := l.slice
+	x.trial.run = x.crew.offer(x.spec.Schedule, x.spec.Seed+uint64(x.passes), x.count, window, func(now, _ time.Duration) bool {
+		if overflow = x.crew.pending.Load() > queue; overflow || now < look {
+			return overflow
 		}
-		if last || x.crew.pending.Load() > queue/2 || now < settled*x.slo.Latency || now < most/10 {
-			return false
-		}
-		if l.done.Load() < look {
-			return false
-		}
-		look += look / 2
-		o, _ := l.judge(certain, gross)
-		return o != undecided
+		look += l.slice
+		o, _ := l.judge(begin+now, certain)
+		return o == broken
 	})
+	x.passes++
 	x.ops = x.trial.run.offered
 	x.stop()
 	x.elapsed = x.trial.run.elapsed
@@ -314,7 +318,7 @@ func (x *search) note(rate float64, o opinion, why string) {
 
 // report prints the line.
 func (x *search) report() CapacityResult {
-	r := CapacityResult{Result: x.result(), Rate: x.rate, Limit: x.limit, Broke: x.broke, Steps: x.steps}
+	r := CapacityResult{Result: x.result(), Rate: x.rate, Limit: x.limit, Broke: x.broke, Steps: x.steps, Confirms: x.confirms}
 	if r.Rate == 0 && x.doubt != "" {
 		r.Invalid = x.doubt
 		condemn(x.b, x.meter, x.doubt)
@@ -322,13 +326,14 @@ func (x *search) report() CapacityResult {
 	}
 	r.Invalid = "" // whatever a step was that came to nothing
 	x.b.ReportMetric(float64(x.steps), "steps")
+	x.b.ReportMetric(float64(x.confirms), "confirms")
 	if r.Ops == 0 {
 		x.b.ReportMetric(0, "ns/op") // which is then not printed
 	} else {
 		r.Result.report(x.b, x.trial)
 	}
 	if r.Rate == 0 {
-		tail.remark(fmt.Sprintf("# capacity %s: no rate was shown to meet %v in %d steps%s", x.b.Name(), x.slo, x.steps, because(r.Broke)))
+		tail.remark(fmt.Sprintf("# capacity %s: no rate was shown to meet %v in %d steps%s", x.b.Name(), x.slo, x.steps, because(cmp.Or(x.open, r.Broke))))
 		return r
 	}
 	x.b.ReportMetric(r.Rate, "capacity-ops/s")

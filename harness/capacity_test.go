@@ -70,7 +70,10 @@ func TestCapacityOfAQueueWithAKnownOne(t *testing.T) {
 	c, _, _ = capacityOf(t, "300s", Spec{Clients: 512}, SLO{Latency: 10 * time.Millisecond}, func() Op {
 		return (&server{service: exponential(time.Millisecond)}).op
 	})
-	require.InEpsilon(t, 539, c.Rate, 0.08)
+	// Here 1 % comes slowly: a rate a tenth lower still has 0.6 %, and a step needs
+	// to lie that far below to be certain.
+	require.LessOrEqual(t, c.Rate, 539*1.03)
+	require.GreaterOrEqual(t, c.Rate, 539*0.7)
 	require.Contains(t, c.Broke, "took longer than 10ms")
 }
 
@@ -94,19 +97,92 @@ func TestErrorsLimitTheCapacity(t *testing.T) {
 	}
 	slo := SLO{Latency: time.Millisecond, Errors: 0.02}
 	c, _, _ := capacityOf(t, "20s", Spec{Clients: 64, Warmup: 100}, slo, refusing)
-	require.InEpsilon(t, 2000, c.Rate, 0.08)
+	require.InEpsilon(t, 2000, c.Rate, 0.1)
 	require.Contains(t, c.Broke, "operations failed")
 }
 
 // A level so generous that no operation of a step can be late: that they pile
-// up must tell.
+// up must tell. That it is met cannot be shown by so few.
 func TestPilingUpLimitsTheCapacity(t *testing.T) {
-	c, _, remarks := capacityOf(t, "60s", Spec{Clients: 100}, SLO{Latency: time.Minute}, func() Op {
+	c, res, remarks := capacityOf(t, "20000x", Spec{Clients: 100}, SLO{Latency: time.Minute}, func() Op {
 		return (&server{service: func() time.Duration { return time.Millisecond }}).op
 	})
-	require.InEpsilon(t, 1000, c.Rate, 0.12)
+	require.InEpsilon(t, 1000, c.Limit, 0.2)
 	require.Contains(t, c.Broke, "saturated: ")
-	require.Contains(t, remarks[0], "saturated: ")
+	require.Zero(t, c.Rate)
+	require.NotContains(t, res.Extra, "capacity-ops/s")
+	require.Contains(t, remarks[0], "is too short: want 3h20m0s, and a -benchtime of 6h40m0s")
+}
+
+// stalling returns a server that does each operation in 100 us, 10,000 a second,
+// and stands still for a while every four seconds, in a phase of a twelfth of them.
+func stalling(stall time.Duration, phase int) Op {
+	const period = 4 * time.Second
+	begin := time.Now().Add(time.Duration(phase)*period/12 - period)
+	s := &server{service: func() time.Duration { return 100 * time.Microsecond }}
+	return func(c *Client) error {
+		if into := time.Since(begin) % period; into < stall {
+			time.Sleep(stall - into)
+		}
+		return s.op(c)
+	}
+}
+
+// A server that stands still for a twentieth of the time is late for one operation
+// of twenty at every rate: there is none to report, however the steps lie.
+func TestNoCapacityOfAStallingServer(t *testing.T) {
+	for phase := range 12 {
+		c, res, remarks := capacityOf(t, "10s", Spec{Clients: 512, Seed: 3}, SLO{Latency: 10 * time.Millisecond}, func() Op {
+			return stalling(200*time.Millisecond, phase)
+		})
+		require.Zero(t, c.Rate, "phase %d: %v", phase, remarks)
+		require.NotContains(t, res.Extra, "capacity-ops/s")
+		require.Greater(t, res.Extra["max-ns"], 1e8, "the line shows what was wrong")
+		require.EqualValues(t, c.Confirms, res.Extra["confirms"])
+		require.Contains(t, remarks[0], "no rate was shown to meet")
+		require.Contains(t, remarks[0], "took longer than 10ms")
+	}
+}
+
+// Standing still that leaves room for 99 of 100 operations is no reason to claim
+// nothing. It costs some of the rate, for what has queued up must be worked off,
+// and some more for the certainty. A short run, which sees it once or twice, can
+// not tell how often it comes.
+func TestCapacityOfAServerThatStallsALittle(t *testing.T) {
+	for phase := range 2 {
+		little := func() Op { return stalling(20*time.Millisecond, 6*phase) }
+		c, _, remarks := capacityOf(t, "60s", Spec{Clients: 512, Seed: 3}, SLO{Latency: 10 * time.Millisecond}, little)
+		require.GreaterOrEqual(t, c.Rate, 4500.0, "phase %d: %v", phase, remarks)
+		require.LessOrEqual(t, c.Rate, 8500.0, "phase %d: %v", phase, remarks)
+		c, _, remarks = capacityOf(t, "10s", Spec{Clients: 512, Seed: 3}, SLO{Latency: 10 * time.Millisecond}, little)
+		require.Zero(t, c.Rate, "phase %d: %v", phase, remarks)
+		require.Contains(t, remarks[0], "and by how they came it may be up to")
+	}
+}
+
+// Without stalls the same server is found out in any run.
+func TestCapacityIsFoundWithEverySeed(t *testing.T) {
+	for seed := range uint64(8) {
+		c, res, remarks := capacityOf(t, "10s", Spec{Clients: 512, Seed: 1 + seed}, SLO{Latency: 10 * time.Millisecond}, func() Op {
+			return stalling(0, 0)
+		})
+		require.InEpsilon(t, 10_000, c.Rate, 0.1, "%v", remarks)
+		require.Positive(t, res.Extra["confirms"])
+	}
+}
+
+// The shortest length that can confirm anything, and one that cannot.
+func TestCapacityNeedsLength(t *testing.T) {
+	slo := SLO{Latency: 5 * time.Millisecond}
+	for length, want := range map[string]bool{"2s": true, "1990ms": false} {
+		c, res, remarks := capacityOf(t, length, Spec{Clients: 512}, slo, func() Op { return stalling(0, 0) })
+		require.Equal(t, want, c.Rate > 0, "%s: %v", length, remarks)
+		require.Equal(t, want, res.Extra["capacity-ops/s"] > 0)
+		if !want {
+			require.Equal(t, 1, c.Confirms)
+			require.Contains(t, remarks[0], "a confirming step of 995ms is too short: want 1s, and a -benchtime of 2s")
+		}
+	}
 }
 
 // A generator that cannot keep up must not be taken for a system that cannot:
@@ -123,7 +199,7 @@ func TestCapacityOfALateGenerator(t *testing.T) {
 		}}
 		defer x.crew.dismiss()
 		x.arrivals = func(rate float64) load.Schedule { return dawdler{load.Poisson(rate), 5 * time.Millisecond} }
-		x.step(1000, false)
+		x.step(1000)
 		for b.Loop() {
 			_ = x // the step was the work
 		}
@@ -146,7 +222,7 @@ func TestCapacityOfNothing(t *testing.T) {
 
 // A system without a limit: the search ends where the generator's begins.
 func TestCapacityWithoutALimit(t *testing.T) {
-	c, res, remarks := capacityOf(t, "2000x", Spec{Clients: 64}, SLO{Latency: time.Second}, func() Op { return lasting(0) })
+	c, res, remarks := capacityOf(t, "2000x", Spec{Clients: 64}, SLO{Latency: 5 * time.Microsecond}, func() Op { return lasting(0) })
 	require.Equal(t, maxOffered, c.Rate)
 	require.True(t, math.IsInf(c.Limit, 1))
 	require.NotContains(t, res.Extra, "capacity-limit-ops/s")
@@ -193,25 +269,6 @@ func TestCapacityEndsInTime(t *testing.T) {
 	})
 	tail.take()
 	require.Less(t, took, 20*time.Second)
-}
-
-func TestWilson(t *testing.T) {
-	// Newcombe, 1998, table I: 81 of 263, 95 %.
-	low, high := wilson(81, 263, 1.959964)
-	require.InDelta(t, 0.2553, low, 5e-5)
-	require.InDelta(t, 0.3662, high, 5e-5)
-	low, high = wilson(0, 20, 1.959964)
-	require.Zero(t, low)
-	require.InDelta(t, 0.1611, high, 5e-5)
-	low, high = wilson(0, 0, 2)
-	require.Equal(t, []float64{0, 1}, []float64{low, high})
-	// The fewest operations that show a level met are so indeed.
-	slo := SLO{Quantile: 0.99}
-	n := slo.fewest(certain)
-	_, high = wilson(0, n, certain)
-	require.LessOrEqual(t, high, 0.01)
-	_, high = wilson(0, n-2, certain)
-	require.Greater(t, high, 0.01)
 }
 
 func TestAbsurdLevelsAreRefused(t *testing.T) {

@@ -46,7 +46,7 @@ func (m *member) arrive(clock measure.Clock, a arrival) {
 	slow = m.open.lag.Record(a.late+began-max(a.offered, m.open.ready)) || slow
 	m.open.ends += float64(end)
 	if m.open.level != nil {
-		m.open.level.count(end-a.start, err)
+		m.open.level.count(a.start, end-a.start, err)
 	}
 	if slow {
 		end = clock.Now()

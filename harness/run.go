@@ -137,24 +137,15 @@ func Run(b *testing.B, s Spec, op Op) Result {
 	if err := s.validate(); err != nil {
 		b.Fatal(err)
 	}
-	Begin(b)
-	ctx, cancel := context.WithCancel(b.Context())
-	defer cancel()
-	if s.Ready != nil {
-		if err := s.Ready(ctx); err != nil {
-			b.Fatalf("harness: ready: %v", err)
-		}
-	}
-	t := &trial{b: b, spec: &s, crew: newCrew(ctx, s, op)}
-	defer t.crew.dismiss()
-	t.count, t.length = benchtime()
+	t := newTrial(b, &s, op)
+	defer t.end()
 	t.warmUp()
 	if s.Schedule == nil {
 		t.closed()
 	} else {
 		t.open()
 	}
-	t.crew.dismiss()
+	t.end()
 	t.failures()
 	r := t.result()
 	if r.Invalid != "" {

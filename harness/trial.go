@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ type trial struct {
 	b      *testing.B
 	spec   *Spec
 	crew   *crew
+	cancel func()        // ends the context of the clients
 	count  int           // operations to measure; 0 means length
 	length time.Duration // to measure for
 
@@ -22,6 +24,29 @@ type trial struct {
 	run     openRun
 	elapsed time.Duration
 	invalid string
+}
+
+// newTrial waits until the system is ready and musters the clients. s must be
+// valid.
+func newTrial(b *testing.B, s *Spec, op Op) *trial {
+	b.Helper()
+	Begin(b)
+	ctx, cancel := context.WithCancel(b.Context())
+	if s.Ready != nil {
+		if err := s.Ready(ctx); err != nil {
+			cancel()
+			b.Fatalf("harness: ready: %v", err)
+		}
+	}
+	t := &trial{b: b, spec: s, crew: newCrew(ctx, *s, op), cancel: cancel}
+	t.count, t.length = benchtime()
+	return t
+}
+
+// end dismisses the clients. It may be called twice.
+func (t *trial) end() {
+	t.crew.dismiss()
+	t.cancel()
 }
 
 // warmUp runs the untimed operations. What 5 % are follows for an open loop

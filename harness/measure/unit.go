@@ -37,6 +37,7 @@ var units = []Unit{
 	{"capacity-ops/s", "higher"},
 	{"capacity-limit-ops/s", "higher"},
 	{"steps", "lower"},
+	{"confirms", "lower"},
 	{"cpu-ns/op", "lower"},
 	{"fsyncs/op", "lower"},
 	{"disk-B/op", "lower"},
