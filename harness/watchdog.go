@@ -30,8 +30,8 @@ type watchdog struct {
 
 // touch notes progress of b, and watches it until it ends from the first touch
 // on. It is safe to call from any goroutine of the benchmark. Until the next
-// sign of life it allows for the length of the case as well: a plain loop, such
-// as that of Micro, gives none before its end, which may be an hour away.
+// sign of life it allows for the length of the case as well: a plain loop of the
+// benchmark's own gives none before its end, which may be an hour away.
 func touch(b *testing.B) {
 	w := guard.Load()
 	if w == nil {

@@ -70,6 +70,40 @@ func TestWatchdogAllowsForTheLength(t *testing.T) {
 	})
 }
 
+// Operations that come back are signs of life, however many were asked for; one
+// that does not is none.
+func TestWatchdogOverMicro(t *testing.T) {
+	for _, c := range []struct {
+		name, benchtime string
+		took            time.Duration
+		hangs           int // the operation that takes an hour; 0: none
+	}{
+		{"few and slow", "100x", 20 * time.Second, 0},
+		{"many", "10000x", 700 * time.Millisecond, 0},
+		{"a hang", "3000x", time.Millisecond, 2500},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fired, n := 0, 0
+			inBubble(t, c.benchtime, func(b *testing.B) {
+				guard.Store(&watchdog{limit: 13 * time.Minute, fire: func() { fired++ }})
+				defer guard.Store(nil)
+				Micro(b, func() error {
+					if n++; n == c.hangs {
+						time.Sleep(time.Hour)
+					}
+					time.Sleep(c.took)
+					return nil
+				})
+			})
+			if c.hangs > 0 {
+				require.Equal(t, 1, fired)
+			} else {
+				require.Zero(t, fired)
+			}
+		})
+	}
+}
+
 func TestBarkShowsGoroutines(t *testing.T) {
 	var out bytes.Buffer
 	bark(&out, time.Minute)
