@@ -22,6 +22,7 @@ type crew struct {
 	kinds   []*measure.Pool // one for each kind of a mix
 	lag     measure.Pool    // of an open loop's members
 	clock   measure.Clock   // the members' clock counts from here
+	over    time.Duration   // when a closed loop had come to its end, on that clock
 
 	permits   chan permit    // nil when one client runs inline
 	done      sync.WaitGroup // goroutines of the members
@@ -56,10 +57,12 @@ type member struct {
 	open     openBooks
 	ops      int64
 	errors   int64
-	failed   float64 // the sum of the latencies of failed operations, in ns
-	first    error   // the first error since the last reset
-	turn     turn    // its part in the stint under way
-	deserted bool    // its goroutine ended inside op
+	failed   float64       // the sum of the latencies of failed operations, in ns
+	first    error         // the first error since the last reset
+	rest     time.Duration // when the last permit was used up, on the crew's clock
+	away     time.Duration // time between permits and in flushes, of a closed loop
+	turn     turn          // its part in the stint under way
+	deserted bool          // its goroutine ended inside op
 }
 
 func newCrew(ctx context.Context, s Spec, op Op) *crew {
@@ -85,7 +88,7 @@ func newCrew(ctx context.Context, s Spec, op Op) *crew {
 		}
 		m.openKinds(s.Seed, c.kinds)
 		if s.Schedule != nil {
-			m.open.lag = c.lag.Recorder()
+			m.open.lag, m.open.timeline = c.lag.Recorder(), new(timeline)
 		}
 		c.members = append(c.members, m)
 	}
@@ -151,15 +154,45 @@ func (c *crew) settle() {
 // a clock reading.
 func (m *member) work(clock measure.Clock, n int) {
 	start := clock.Now()
+	m.away += start - m.rest
 	for range n {
 		m.choose()
 		err := m.op(&m.Client)
 		end := clock.Now()
 		if m.account(err, end-start) {
-			end = clock.Now()
+			end = m.flushed(clock, end)
 		}
 		start = end
 	}
+	m.rest = start
+}
+
+// flushed reads the clock again after an operation that ended at end and whose
+// booking took long.
+func (m *member) flushed(clock measure.Clock, end time.Duration) time.Duration {
+	now := clock.Now()
+	m.away += now - end
+	return now
+}
+
+// begin starts the members' account of a closed loop and returns the time. No
+// operation may be under way.
+func (c *crew) begin() time.Duration {
+	now := c.clock.Now()
+	for _, m := range c.members {
+		m.rest, m.away = now, 0
+	}
+	return now
+}
+
+// away returns the time that all members together spent outside of operations
+// since begin: waiting for a permit at first, in between and in the end, and
+// handing latencies over.
+func (c *crew) away() (sum time.Duration) {
+	for _, m := range c.members {
+		sum += m.away + c.over - m.rest
+	}
+	return sum
 }
 
 // account books one operation and reports whether that took long enough to

@@ -8,14 +8,14 @@ import (
 // loopInline drives the only client on the benchmark's goroutine.
 func (c *crew) loopInline(b *testing.B) {
 	m := c.members[0]
-	start := c.clock.Now()
+	start := c.begin()
 	breathed := start
 	for b.Loop() {
 		m.choose()
 		err := m.op(&m.Client)
 		end := c.clock.Now()
 		if m.account(err, end-start) {
-			end = c.clock.Now()
+			end = m.flushed(c.clock, end)
 		}
 		start = end
 		if end-breathed > breath {
@@ -23,12 +23,13 @@ func (c *crew) loopInline(b *testing.B) {
 			progress()
 		}
 	}
+	m.rest, c.over = start, c.clock.Now()
 }
 
 // loop drives many clients. The first iteration waits for its completion, for
 // b.Loop predicts from it; then permits go out in batches.
 func (c *crew) loop(b *testing.B, count int, length time.Duration) {
-	s := stint{begin: c.clock.Now(), clients: len(c.members), next: b.Loop}
+	s := stint{begin: c.begin(), clients: len(c.members), next: b.Loop}
 	if !b.Loop() {
 		return
 	}
@@ -39,6 +40,7 @@ func (c *crew) loop(b *testing.B, count int, length time.Duration) {
 		return batchSize(left(count, length, given, done, elapsed), s.clients)
 	}
 	c.share(&s)
+	c.over = c.clock.Now()
 }
 
 // repeat does as many operations as a loop did within took, and hands them out
@@ -46,7 +48,7 @@ func (c *crew) loop(b *testing.B, count int, length time.Duration) {
 // measure the same. What a client does at once takes a breath at most, going by
 // the first pass, so that the watchdog hears of it.
 func (c *crew) repeat(count int, took time.Duration) {
-	s := stint{begin: c.clock.Now(), clients: len(c.members)}
+	s := stint{begin: c.begin(), clients: len(c.members)}
 	pace := float64(count) / float64(s.clients) / max(took.Seconds(), 1e-9) // of one client
 	atOnce := int(min(max(pace*breath.Seconds(), 1), maxBatch))
 	s.batch = func(given, _ int, _ time.Duration) int { return min(batchSize(count-given, s.clients), atOnce) }
@@ -56,6 +58,7 @@ func (c *crew) repeat(count int, took time.Duration) {
 		return rest >= 0
 	}
 	c.share(&s)
+	c.over = c.clock.Now()
 }
 
 // left estimates the iterations still to come: exactly under a count,

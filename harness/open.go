@@ -17,14 +17,16 @@ type openBooks struct {
 	lag   *measure.Recorder
 	level *level        // of a capacity search; nil otherwise
 	ready time.Duration // when the last operation was over, on the crew's clock
-	ends  float64       // the sum of the moments at which operations ended, in ns
+	left  float64       // the sum of the moments at which operations left pending, in ns
+	// timeline is of all operations, failed ones too.
+	timeline *timeline
 }
 
 func (o *openBooks) forget() {
 	if o.lag != nil {
 		o.lag.Discard()
 	}
-	o.ready, o.ends = 0, 0
+	o.ready, o.left = 0, 0
 }
 
 // An arrival is an operation of an open loop, in moments of the crew's clock.
@@ -37,21 +39,23 @@ type arrival struct {
 // arrive does an operation, whose latency counts from when it was meant to
 // start. The lag is what the harness added to that: what the generator was late
 // by, and the time during which the operation was on offer and this client free.
+//
+// The clock is read once more for the moment at which the operation is taken off
+// pending, which with that at which it was put there is the other account of
+// Little's law: of the end that made the latency it would know nothing new.
 func (m *member) arrive(clock measure.Clock, a arrival) {
 	m.choose()
 	began := clock.Now()
 	err := m.op(&m.Client)
 	end := clock.Now()
-	slow := m.account(err, end-a.start)
-	slow = m.open.lag.Record(a.late+began-max(a.offered, m.open.ready)) || slow
-	m.open.ends += float64(end)
+	m.account(err, end-a.start)
+	m.open.lag.Record(a.late + began - max(a.offered, m.open.ready))
+	m.open.timeline.add(a.start, end-a.start)
 	if m.open.level != nil {
 		m.open.level.count(a.start, end-a.start, err)
 	}
-	if slow {
-		end = clock.Now()
-	}
-	m.open.ready = end
+	m.open.ready = clock.Now()
+	m.open.left += float64(m.open.ready)
 }
 
 // An openRun is one pass of an open loop: what was offered, and when.
@@ -59,7 +63,8 @@ type openRun struct {
 	begin   time.Duration // on the crew's clock
 	offered int           // arrivals handed to the clients
 	seen    float64       // the sum of the operations under way at each arrival, itself included
-	starts  float64       // the sum of their intended starts, in ns of the crew's clock
+	entered float64       // the sum of the moments at which they were put on pending, in ns of the crew's clock
+	late    float64       // the sum of how long after they were due that was, in ns
 	last    time.Duration // the last intended start, from begin
 	overdue time.Duration // how far behind the last start the generator was
 	left    bool          // arrivals of the length were never offered
@@ -80,6 +85,9 @@ func (c *crew) offer(s load.Schedule, seed uint64, count int, length time.Durati
 	r := openRun{begin: c.clock.Now()}
 	w := waiter{clock: c.clock}
 	breathed := r.begin
+	for _, m := range c.members {
+		m.open.timeline.reset(r.begin)
+	}
 	free := r.begin // since when the generator has not been waiting for clients
 	for count == 0 || r.offered < count {
 		offset := next()
@@ -103,7 +111,8 @@ func (c *crew) offer(s load.Schedule, seed uint64, count int, length time.Durati
 			free = c.clock.Now()
 		}
 		r.offered++
-		r.starts += float64(due)
+		r.entered += float64(now)
+		r.late += float64(max(now-due, 0))
 		r.last, r.overdue = offset, now-due
 	}
 	r.backlog = c.pending.Load()

@@ -123,11 +123,13 @@ type Result struct {
 // start is left out of cpu-ns/op. An open loop's line also carries
 // offered-ops/s, and lag-avg-ns and lag-p99-ns, how late the harness was.
 //
-// From 100 operations on Run checks its own figures: that latencies add up to
-// the operations under way (Little's law), that the generator kept up, and that
-// what was offered was done. If they do not agree it measures once more, and if
-// they still do not, the line carries "1 invalid" and no other figure, and
-// Result.Invalid says why.
+// From 100 operations on Run checks its own figures: that the latencies recorded
+// add up to the operations that were under way, by their number in an open loop
+// (Little's law) and by the clients' time in a closed one of operations of 5 us
+// and more; that the generator kept up; and that the system did, whose latency
+// must not rise from slice to slice of a run at an even rate. If one of them does
+// not hold it measures once more, and if it still does not, the line carries "1
+// invalid" and no other figure, and Result.Invalid says why.
 //
 // Run fails b when the Spec is invalid, when Ready fails, and, with the first
 // error, when every operation fails. It returns once, with b's timer stopped,

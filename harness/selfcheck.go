@@ -13,9 +13,18 @@ const (
 	// checkedFrom is the number of operations below which a single hiccup of
 	// the machine would decide.
 	checkedFrom = 100
-	// slack is how far two accounts of the same time may lie apart. They are
-	// taken from the same clock readings and differ by rounding only.
+	// slack is how far two accounts of the same time may lie apart, of the
+	// larger.
 	slack = 0.01
+	// between is how far they may lie apart for each operation that has
+	// readings of the clock of its own in both, and for each client at the
+	// begin and the end of a closed loop: a reading, the books and, once in 128
+	// operations, the handing over of latencies.
+	between = time.Microsecond
+	apart   = 100 * time.Microsecond
+	// timedFrom is the mean latency from which the clients of a closed loop must
+	// account for their time. Shorter operations are for Micro.
+	timedFrom = 5 * time.Microsecond
 	// lagShare is how much of the mean latency, lagTail of its 99th
 	// percentile, the harness may have added itself.
 	lagShare = 0.1
@@ -26,23 +35,29 @@ const (
 	lagMost = time.Millisecond
 	// behindShare of the arrivals may be undone when the last one is offered,
 	// or behindMean times the mean number that an arrival met: slow is not
-	// behind. Of a backlog that only grows, the mean is half.
+	// behind. Of a backlog that only grows, the mean is half. This is for runs
+	// whose timeline tells nothing, or whose rate changes.
 	behindShare = 0.1
 	behindMean  = 1.5
 )
 
-// books are two accounts of one pass: by its latencies and by its moments.
+// books are two accounts of one pass: by its latencies, as the recorders have
+// them, and by what the clients were doing or how many operations there were.
 type books struct {
-	ops      int64
+	ops      int64 // as the clients count them
+	kept     int64 // as the recorders do, with those that failed
 	clients  int
 	elapsed  time.Duration
 	recorded float64 // the sum of all latencies as recorded, in ns
 	mean     float64 // of the latencies of successful operations, in ns
 	p99      time.Duration
+	away     time.Duration // time that clients of a closed loop spent outside of operations
 
 	// Of an open loop.
 	open     bool
-	moments  float64 // the sum of the ends less that of the intended starts, in ns
+	pending  float64 // the integral over time of the operations under way, in ns
+	unborn   float64 // the sum of the times by which operations were put among them too late, in ns
+	growth   growth
 	lagMean  float64 // in ns
 	lagP99   time.Duration
 	offered  int
@@ -57,7 +72,7 @@ type books struct {
 func (t *trial) books() books {
 	latency := t.crew.pool.Histogram()
 	k := books{
-		ops: t.crew.ops(), clients: t.spec.Clients, elapsed: t.elapsed,
+		ops: t.crew.ops(), kept: latency.Count() + t.crew.errors(), clients: t.spec.Clients, elapsed: t.elapsed,
 		recorded: latency.Mean() * float64(latency.Count()), mean: latency.Mean(), p99: latency.Quantile(0.99),
 		overload: t.spec.Overload,
 	}
@@ -65,14 +80,19 @@ func (t *trial) books() books {
 		k.recorded += m.failed
 	}
 	if t.spec.Schedule == nil {
+		k.away = t.crew.away()
 		return k
 	}
 	k.open, k.offered, k.window, k.backlog, k.left = true, t.run.offered, t.run.window(), t.run.backlog, t.run.left
 	k.overdue, k.met = t.run.overdue, t.run.seen/float64(max(t.run.offered, 1))
+	k.pending, k.unborn = -t.run.entered, t.run.late
+	var all timeline
+	all.reset(t.run.begin)
 	for _, m := range t.crew.members {
-		k.moments += m.open.ends
+		k.pending += m.open.left
+		all.join(m.open.timeline)
 	}
-	k.moments -= t.run.starts
+	k.growth = all.growth()
 	lag := t.crew.lag.Histogram()
 	k.lagMean, k.lagP99 = lag.Mean(), lag.Quantile(0.99)
 	return k
@@ -83,12 +103,11 @@ func (k books) contradiction() string {
 	if k.ops < checkedFrom {
 		return ""
 	}
+	if k.kept != k.ops {
+		return fmt.Sprintf("%d operations were done, and the latencies of %d recorded", k.ops, k.kept)
+	}
 	if !k.open {
-		// Clients are under way for the whole run at most.
-		if limit := float64(k.clients) * float64(k.elapsed); k.recorded > limit*(1+slack) {
-			return fmt.Sprintf("latencies add up to %v, and %d clients had %v", time.Duration(k.recorded), k.clients, time.Duration(limit))
-		}
-		return ""
+		return k.busy()
 	}
 	for _, check := range []func() string{k.little, k.late, k.behind} {
 		if why := check(); why != "" {
@@ -98,16 +117,36 @@ func (k books) contradiction() string {
 	return ""
 }
 
-// little is Little's law: the mean number of operations under way, as the
-// integral over time of arrivals due less operations done, is the throughput
-// times the mean latency. Latencies that leave out the wait break it.
+// busy compares the latencies of a closed loop with the time that its clients
+// had: all of the run, less what they noted themselves as spent elsewhere. Where
+// operations are short, that is much, and only that latencies are not longer
+// than the run can be told.
+func (k books) busy() string {
+	had := float64(k.clients) * float64(k.elapsed)
+	margin := slack*had + float64(k.clients)*float64(apart)
+	if k.recorded > had+margin {
+		return fmt.Sprintf("latencies add up to %v, and %d clients had %v", time.Duration(k.recorded), k.clients, time.Duration(had))
+	}
+	if k.recorded >= float64(k.ops)*float64(timedFrom) && math.Abs(k.recorded+float64(k.away)-had) > margin {
+		return fmt.Sprintf("latencies add up to %v, and %d clients were in operations for %v of %v",
+			time.Duration(k.recorded), k.clients, time.Duration(had)-k.away, time.Duration(had))
+	}
+	return ""
+}
+
+// little is Little's law: the mean number of operations under way is the
+// throughput times the mean latency. One side is that number over time, by the
+// readings of the clock at which it changed, together with what was due and not
+// yet among them; the other is what the recorders have. Latencies that leave
+// out a wait, and latencies that are lost, break it.
 func (k books) little() string {
-	if math.Abs(k.moments-k.recorded) <= slack*math.Max(k.moments, k.recorded) {
+	pending := k.pending + k.unborn
+	if math.Abs(pending-k.recorded) <= slack*math.Max(pending, k.recorded)+float64(k.ops)*float64(between) {
 		return ""
 	}
 	t := float64(k.elapsed)
-	return fmt.Sprintf("Little's law: %.4g operations under way by their starts and ends, %.4g by their latencies",
-		k.moments/t, k.recorded/t)
+	return fmt.Sprintf("Little's law: %.4g operations were under way by their number, %.4g by their latencies",
+		pending/t, k.recorded/t)
 }
 
 // late looks at the time that the harness added to the latencies.
@@ -134,6 +173,10 @@ func (k books) behind() string {
 	// The buffer bounds the backlog. Beyond it, the generator itself is behind.
 	if float64(k.overdue) > behindShare*float64(k.window) {
 		return fmt.Sprintf("saturated: the last of %d operations was on offer %v after it was due, at %.4g/s", k.offered, k.overdue, rate)
+	}
+	if k.growth.behind(k.offered, k.clients, k.window) {
+		return fmt.Sprintf("saturated: the mean latency rose from %v to %v over the run, at %.4g/s",
+			time.Duration(k.growth.first), time.Duration(k.growth.last), rate)
 	}
 	if float64(k.backlog) > max(behindShare*float64(k.offered), behindMean*k.met) {
 		return fmt.Sprintf("saturated: %d of %d operations were still to do when the last was due, at %.4g/s", k.backlog, k.offered, rate)
