@@ -49,6 +49,7 @@ func listCases(ctx context.Context, run goTest, args, env []string) (cases []ben
 		}
 	}}
 	status, err = run(ctx, args, append(env, "PHANTOM_LIST=1"), w)
+	said.Write(w.rest) // go may die in the middle of a word
 	return append(cases, open...), status, said.String(), err
 }
 

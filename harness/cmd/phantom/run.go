@@ -211,7 +211,8 @@ func (s *runSpec) measure(ctx context.Context, c *console, p *progress, cases []
 		return statusBadInput
 	}
 	p.begin(cases, s.count)
-	status, err := c.goTest(ctx, args, s.env(), &lineWriter{line: r.line})
+	w := &lineWriter{line: r.line}
+	status, err := c.goTest(ctx, args, s.env(), w)
 	p.close()
 	rows, all := p.counts()
 	switch {
@@ -221,6 +222,9 @@ func (s *runSpec) measure(ctx context.Context, c *console, p *progress, cases []
 	case ctx.Err() != nil:
 		r.incomplete("interrupted after %d of %d samples", rows, all)
 		status = statusInterrupted
+	case len(w.rest) > 0:
+		r.incomplete("the output ends in the middle of a line, %.80q, after %d of %d samples", w.rest, rows, all)
+		status = max(status, statusMiss)
 	}
 	file, closeErr := r.close()
 	if err := errors.Join(err, closeErr); err != nil {

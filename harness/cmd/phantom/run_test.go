@@ -298,6 +298,33 @@ func TestLineWriter(t *testing.T) {
 	require.ErrorContains(t, err, "a line of more than 1048576 bytes")
 }
 
+// What dies in the middle of a line leaves sound text, which says that it is cut.
+func TestTextThatEndsInALine(t *testing.T) {
+	cut := func(_ context.Context, _, env []string, out io.Writer) (int, error) {
+		if slices.Contains(env, "PHANTOM_LIST=1") {
+			fmt.Fprint(out, "# case BenchmarkA 2s\nPASS\nok  \texample.com/a\t0.1s\n")
+		} else {
+			fmt.Fprint(out, "phantom-mode: quick\npkg: example.com/a\nBenchmarkA-2 \t 100\t 12 ns/op\nBenchmarkB-2 \t 100\t 12 ns")
+		}
+		return 0, nil
+	}
+	name := filepath.Join(t.TempDir(), "results.txt")
+	_, errs, status := phantom(t, cut, "run", "--out", name)
+	require.Equal(t, 1, status, errs)
+	require.NoFileExists(t, name)
+	text, err := os.ReadFile(name + partial)
+	require.NoError(t, err)
+	require.True(t, strings.HasSuffix(string(text),
+		"\n# phantom: incomplete: the output ends in the middle of a line, \"BenchmarkB-2 \\t 100\\t 12 ns\", after 1 of 1 samples\n"), string(text))
+
+	list := func(_ context.Context, _, _ []string, out io.Writer) (int, error) {
+		fmt.Fprint(out, "one\ntwo")
+		return 1, nil
+	}
+	_, errs, _ = phantom(t, list, "run")
+	require.Equal(t, "one\ntwo", errs)
+}
+
 // One real run, of a benchmark that takes no time.
 func TestRunDrivesGoTest(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil || testing.Short() {
