@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"time"
 )
 
@@ -22,17 +21,18 @@ const grace = 10 * time.Second
 
 // execGo is the goTest of the process.
 func execGo(ctx context.Context, args, env []string, out io.Writer) (int, error) {
+	return execWithin(ctx, grace, args, env, out)
+}
+
+// execWithin runs the go command and, when ctx ends, interrupts it and all that
+// it started: a test binary that outlives it would measure beside the next run.
+// What is left after grace is killed.
+func execWithin(ctx context.Context, grace time.Duration, args, env []string, out io.Writer) (int, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Cancel = func() error {
-		if runtime.GOOS == "windows" {
-			return cmd.Process.Kill() // there is no interrupt to send
-		}
-		return cmd.Process.Signal(os.Interrupt)
-	}
 	cmd.WaitDelay = grace
-	err := cmd.Run()
+	err := runFamily(cmd)
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
@@ -46,7 +46,7 @@ func execGo(ctx context.Context, args, env []string, out io.Writer) (int, error)
 }
 
 // A lineWriter passes whole lines on, without their ends. What follows the last
-// line end is kept back.
+// line end is its rest, which is no line yet.
 type lineWriter struct {
 	line func(text string)
 	rest []byte

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 )
 
 // The exit statuses, beside those of go test.
@@ -21,11 +22,17 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := untilInterrupt()
 	c := newConsole(os.Stdout, os.Stderr, os.Getenv)
 	status := dispatch(ctx, c, os.Args[1:])
 	stop()
 	os.Exit(status)
+}
+
+// untilInterrupt returns a context that ends when a user interrupts the command
+// or its supervisor asks it to end.
+func untilInterrupt() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
 
 // A command is one subcommand.
