@@ -37,7 +37,8 @@
 //   - A run whose figures contradict each other is repeated once; then its line
 //     says "1 invalid" and carries no other figure.
 //   - A percentile is printed when at least ten values stand beyond it.
-//   - A meter that is missing is absent from the line, not zero.
+//   - A meter that is missing is absent from the line, not zero; so is the
+//     processor time of an open loop, whose generator takes part of it.
 //   - A durable case runs on a disk or not at all (see DurableDir).
 //   - Standard output carries the benchmark format and nothing else; remarks go
 //     to standard error behind a "#", which no tool takes for data.

@@ -77,6 +77,12 @@ func TestOpenLoopLastsAsLongAsAsked(t *testing.T) {
 	require.InEpsilon(t, 1e7, res.Extra["avg-ns"], 1e-9)
 	require.Zero(t, res.Extra["lag-avg-ns"])
 	require.NotContains(t, res.Extra, "lag-p99-ns", "200 values are too few")
+	require.NotContains(t, res.Extra, "cpu-ns/op", "it would be the generator's")
+	require.Contains(t, res.Extra, "mallocs/op")
+	if _, _, ok := measure.CPU(); ok {
+		res = inBubble(t, "2s", func(b *testing.B) { Run(b, Spec{Clients: 8}, lasting(10*time.Millisecond)) })
+		require.Contains(t, res.Extra, "cpu-ns/op", "the clients of a closed loop do not wait for a moment")
+	}
 
 	// Fewer arrivals than a second has: the rest of it is silence.
 	inBubble(t, "3s", func(b *testing.B) {
