@@ -105,6 +105,23 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return min(max(v, h.min), h.max)
 }
 
+// Quantiles returns what Quantile returns for each of qs, in one pass over the
+// buckets if they increase.
+func (h *Histogram) Quantiles(qs []float64) []time.Duration {
+	values := make([]time.Duration, len(qs))
+	if h.count == 0 {
+		return values
+	}
+	percents := make([]float64, len(qs))
+	for i, q := range qs {
+		percents[i] = 100 * math.Min(math.Max(q, 0), 1)
+	}
+	for i, v := range h.hdr.ValueAtPercentilesSlice(percents) {
+		values[i] = min(max(time.Duration(v), h.min), h.max)
+	}
+	return values
+}
+
 // A Percentile is a quantile with the unit it is printed under.
 type Percentile struct {
 	Q    float64

@@ -35,6 +35,20 @@ func TestQuantilesOfKnownValues(t *testing.T) {
 	require.EqualValues(t, 10_000, h.Count())
 }
 
+// All at once are what they are one by one, whatever their order.
+func TestQuantilesTogether(t *testing.T) {
+	var h Histogram
+	qs := []float64{0.5, 0, 0.9, 0.9, -1, 0.999, 1, 2}
+	require.Equal(t, make([]time.Duration, len(qs)), h.Quantiles(qs), "empty")
+	for i := 1; i <= 1000; i++ {
+		h.Record(time.Duration(i*i*i) * time.Nanosecond)
+	}
+	h.Record(2 * MaxLatency)
+	for i, got := range h.Quantiles(qs) {
+		require.Equal(t, h.Quantile(qs[i]), got, qs[i])
+	}
+}
+
 // The sum and the extremes come from the values, not from their buckets.
 func TestExtremesAreExact(t *testing.T) {
 	var h Histogram
