@@ -139,19 +139,31 @@ func (w *watcher) expose(e exposition) {
 	w.exposeMeters(e, name)
 }
 
-// exposeMeters writes the meters as they stand, and what the system counted up
-// to the last interval where only the benchmark's goroutine may ask it.
-func (w *watcher) exposeMeters(e exposition, name label) {
-	var c Counters
-	if w.spec.Counters != nil && !w.perLoop {
-		c = w.spec.Counters()
-	}
+// ask returns what the system has counted: now while the run goes on, and up to
+// the last interval after it, when the system may be closed, or where only the
+// benchmark's goroutine may ask. Counters is called without the lock, for it may
+// wait; stop waits for it in turn.
+func (w *watcher) ask() (c Counters) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.perLoop && len(w.rows) > 0 {
+	now := w.spec.Counters != nil && !w.perLoop && !w.stopped
+	if now {
+		w.asking.Add(1)
+	} else if len(w.rows) > 0 {
 		c = w.rows[len(w.rows)-1].counters
 	}
-	e.counters(c, name)
+	w.mu.Unlock()
+	if now {
+		defer w.asking.Done()
+		c = w.spec.Counters()
+	}
+	return c
+}
+
+// exposeMeters writes the system's counters and the meters as they stand.
+func (w *watcher) exposeMeters(e exposition, name label) {
+	e.counters(w.ask(), name)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.stopped {
 		return // its meters may be closed
 	}

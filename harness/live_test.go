@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -148,6 +150,49 @@ func TestMetricsAreAbsentRatherThanZero(t *testing.T) {
 		require.Zero(b, metrics()["phantom_running"].GetMetric()[0].GetGauge().GetValue())
 	})
 	require.False(t, failed)
+}
+
+// A benchmark closes its system once its run has ended: a scrape asks it nothing
+// from then on, and one that is asking is waited for.
+func TestScrapesLeaveAClosedSystemAlone(t *testing.T) {
+	l := keeping(t, &ledger{})
+	metrics := func() map[string]*dto.MetricFamily {
+		var text strings.Builder
+		l.writeMetrics(&text)
+		return parseMetrics(t, text.String())
+	}
+	var closed, waits atomic.Bool
+	asked, answer := make(chan struct{}), make(chan struct{})
+	spec := Spec{Counters: func() Counters {
+		require.False(t, closed.Load())
+		if waits.CompareAndSwap(true, false) {
+			close(asked)
+			<-answer
+		}
+		return Counters{Fsyncs: 7}
+	}}
+	inBubble(t, "1x", func(b *testing.B) {
+		asked, answer = make(chan struct{}), make(chan struct{})
+		for b.Loop() {
+		}
+		m := startMeter(b, &spec)
+		require.Contains(b, metrics(), "phantom_fsyncs_total")
+		waits.Store(true)
+		var scraped sync.WaitGroup
+		scraped.Go(func() { metrics() })
+		<-asked
+		go func() {
+			m.stop()
+			closed.Store(true)
+		}()
+		synctest.Wait()
+		require.False(b, closed.Load(), "somebody is asking")
+		close(answer)
+		scraped.Wait()
+		synctest.Wait()
+		require.True(b, closed.Load())
+		require.InDelta(b, 7, metrics()["phantom_fsyncs_total"].GetMetric()[0].GetCounter().GetValue(), 0, "as the run left it")
+	})
 }
 
 // Two scrapes and the run at once; with -race this shows what is shared.

@@ -50,6 +50,7 @@ type watcher struct {
 	spare    []*measure.Snapshot
 	held     int // bytes of the captures in rows
 	stopped  bool
+	asking   sync.WaitGroup // scrapes that are calling Counters; grows under mu until stopped
 
 	halt chan struct{} // closed to end the goroutine; nil without one
 	done chan struct{}
@@ -254,6 +255,7 @@ func (w *watcher) stop() {
 	w.mu.Lock()
 	w.stopped = true
 	w.mu.Unlock()
+	w.asking.Wait() // the benchmark may close its system now
 	if err := w.profile.stop(); err != nil {
 		w.ledger.complain(w.b, err)
 	}
