@@ -103,6 +103,7 @@ func BenchmarkChild(b *testing.B) {
 			Begin(b)
 			b.Error("a case that is only named must not boot")
 		})
+		b.Run(Name("list", 2), func(b *testing.B) { Skip(b, "it is not measured, but is a case") })
 	default:
 		b.Skip("for child processes")
 	}

@@ -158,7 +158,7 @@ func TestParametersStandWithTheResult(t *testing.T) {
 func TestListNamesCasesAndBootsNone(t *testing.T) {
 	stdout, stderr, status := child(t, "list", []string{"PHANTOM_LIST=1", "PHANTOM_STRICT=1"}, append(benchArgs, "-test.count=3")...)
 	require.Zero(t, status, stderr)
-	require.Equal(t, "# case BenchmarkChild/list=1 250ms\n", stderr)
+	require.Equal(t, "# case BenchmarkChild/list=1 250ms\n# case BenchmarkChild/list=2 250ms\n", stderr)
 	require.Empty(t, results(t, stdout))
 
 	_, stderr, status = child(t, "classes", []string{"PHANTOM_LIST=1", "PHANTOM_MODE=standard", "PHANTOM_QUERIES=7"},

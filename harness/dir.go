@@ -51,7 +51,7 @@ func DurableDir(b *testing.B) string {
 	}
 	switch err := durable(dir); {
 	case errors.Is(err, errNotDurable):
-		skip(b, fmt.Sprintf("%v; set PHANTOM_DIR to a directory on a disk, or PHANTOM_DISK_UNSAFE=1", err))
+		Skip(b, fmt.Sprintf("%v; set PHANTOM_DIR to a directory on a disk, or PHANTOM_DISK_UNSAFE=1", err))
 	case err != nil:
 		b.Fatal(err)
 	}

@@ -83,10 +83,15 @@ func run(m *testing.M, ignore []goleak.Option) int {
 // skips counts the benchmarks that could not be measured as asked.
 var skips atomic.Int64
 
-// skip ends b before it measures, with one line on standard error and a count
-// that PHANTOM_STRICT turns into a failure. It must not be called after b.Loop
-// has begun: the row would be lost in the middle of its line.
-func skip(b *testing.B, why string) {
+// Skip ends a benchmark that cannot measure what it was asked to: b.Skip would
+// take the row away without a word. It writes why on standard error, leaves a
+// record that check reads beside the artifacts, and counts, which PHANTOM_STRICT
+// turns into a failure. A run that only lists its cases skips nothing. Skip must
+// not be called after b.Loop has begun: the row would be lost in the middle of its
+// line. It does not return.
+func Skip(b *testing.B, why string) {
+	b.Helper()
+	Begin(b)
 	skips.Add(1)
 	fmt.Fprintf(os.Stderr, "# skipped %s: %s\n", b.Name(), why)
 	missing(b, why)
