@@ -86,7 +86,7 @@ func proposeCases() []proposeCase {
 		p.clients = harness.Axis("clients", p.clients)[0]
 		p.size = harness.Axis("size", p.size)[0]
 		if n := harness.Axis("nodes", p.nodes)[0]; p.nodes != 0 || n != 0 && n != 3 {
-			p.nodes = max(n, 3)
+			p.nodes = n
 		}
 		if !slices.Contains(pinned, p) {
 			pinned = append(pinned, p)
@@ -114,6 +114,9 @@ func memorySegments(o *raftlog.Options) { o.MaxSegmentBytes = 1 << 20 }
 func BenchmarkPropose(b *testing.B) {
 	for _, p := range proposeCases() {
 		b.Run(p.name(), func(b *testing.B) {
+			if p.nodes == 1 || p.nodes == 2 {
+				harness.Skip(b, fmt.Sprintf("nodes=%d: want 3 or more, one for each replica", p.nodes))
+			}
 			s := setup{nodes: p.nodes, groups: p.groups, disk: p.disk, net: p.net}
 			if p.disk == "none" && p.clients*p.size <= memoryTail/4 {
 				s.options, s.raftlog = memoryLog(p.groups), memorySegments
