@@ -272,12 +272,13 @@ func (a *arena) SlowDisk(id uint64, d time.Duration) error {
 }
 
 // lives counts what happened in the lives of a node.
-type lives struct{ elections, snapshots, truncations uint64 }
+type lives struct{ elections, snapshots, truncations, refused uint64 }
 
 func (l *lives) add(s consensus.Stats) {
 	l.elections += s.Elections
 	l.snapshots += s.SnapshotsReceived
 	l.truncations += s.Truncations
+	l.refused += s.Refused
 }
 
 // stats adds up all lives of all nodes.
@@ -287,6 +288,7 @@ func (a *arena) stats() lives {
 		sum.elections += n.past.elections
 		sum.snapshots += n.past.snapshots
 		sum.truncations += n.past.truncations
+		sum.refused += n.past.refused
 		if h := n.Host(); h != nil {
 			sum.add(h.Stats())
 		}
@@ -302,6 +304,10 @@ func (a *arena) close() {
 				a.tb.Errorf("node %d: %v", n.id, err)
 			}
 		}
+	}
+	// Whatever was cut, crashed and replaced: no node said what one may not say.
+	if n := a.stats().refused; n > 0 {
+		a.tb.Errorf("nodes refused %d messages of each other", n)
 	}
 	if a.shared != nil {
 		if err := a.shared.Close(); err != nil {

@@ -47,6 +47,9 @@ func Numbers(m transport.Message) []uint64 {
 	return list
 }
 
+// MaxEarlyReads is how many reads of others a leader keeps that cannot commit.
+const MaxEarlyReads = maxEarlyReads
+
 // Raft makes a Raft message of group g.
 func Raft(g GroupID, m *pb.Message) transport.Message {
 	return transport.Message{Group: g, From: ReplicaID(m.GetFrom()), To: ReplicaID(m.GetTo()), Raft: m}

@@ -104,6 +104,7 @@ func TestNodesAreCountedByGroup(t *testing.T) {
 // somebody names nothing.
 func TestStrangersAreBounded(t *testing.T) {
 	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		m.liars = true
 		m.elect(1)
 		const extra = 100
 		for id := range consensus.NodeID(consensus.MaxStrangers + extra) {
@@ -145,6 +146,7 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 
 func (m *manual) refuses(t *testing.T, name string, payload []byte) {
 	t.Helper()
+	m.liars = true
 	before := m.host(2).Stats().Refused
 	msg := consensus.Frame(2, 1, 0, 0, 0)
 	msg.Payload = payload
@@ -236,7 +238,7 @@ func TestFramesCarryPayloads(t *testing.T) {
 		require.Equal(t, 2, strings.Count(log.String(), "payload of a frame refused"), "once per node")
 
 		// Nor is too large a payload taken, or one twice, or one that is late.
-		couriers[2].arrived = nil
+		couriers[2].arrived, m.liars = nil, true
 		refused := m.host(2).Stats().Refused
 		later := uint64(m.now) + 10
 		m.host(2).Receive(1, []transport.Message{

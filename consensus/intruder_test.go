@@ -8,7 +8,6 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/phantomdb/phantomdb/consensus"
-	"github.com/phantomdb/phantomdb/consensus/transport"
 )
 
 // Messages that no other node may send are refused and counted, and change
@@ -38,21 +37,7 @@ func TestMessagesThatAreNotForTheWire(t *testing.T) {
 		"negative type":     func(m *pb.Message) { m.Type = new(pb.MessageType(-1)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
-				m.elect(1)
-				m.crash(3)
-				m.puppet(3)
-				for to := consensus.NodeID(1); to <= 2; to++ {
-					before, refused := m.status(to), m.host(to).Stats().Refused
-					msg := &pb.Message{From: new(uint64(3)), To: new(uint64(to)), Term: new(before.Term)}
-					fill(msg)
-					m.host(to).Receive(3, []transport.Message{consensus.Raft(1, msg)}) // the codec would refuse some
-					m.settle()
-					require.Equal(t, refused+1, m.host(to).Stats().Refused)
-					require.Equal(t, before, m.status(to))
-				}
-				m.mustPut(1, "k", "v")
-			})
+			refused(t, func(m *pb.Message, _ consensus.Status) { fill(m) })
 		})
 	}
 }

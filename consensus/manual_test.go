@@ -42,6 +42,9 @@ type manual struct {
 	trace  strings.Builder // everything that happened, to compare runs
 	events []string        // since they were last taken
 	calls  []*asyncCall    // not yet ended
+
+	refused uint64 // messages that nodes refused, in lives that are over
+	liars   bool   // a puppet or the test itself says what it likes
 }
 
 type manualOptions struct {
@@ -281,6 +284,7 @@ func shut(gate *atomic.Pointer[chan struct{}]) (open func()) {
 func (m *manual) crash(id consensus.NodeID) {
 	n := m.node(id)
 	n.host.Crash()
+	m.refused += n.host.Stats().Refused
 	n.host = nil
 	require.NoError(m.tb, n.disk.Close())
 	n.disk = nil
@@ -571,10 +575,14 @@ func (m *manual) close() {
 	for _, n := range m.nodes {
 		if n.host != nil {
 			require.NoError(m.tb, n.host.Close())
+			m.refused += n.host.Stats().Refused
 		}
 		if n.disk != nil {
 			require.NoError(m.tb, n.disk.Close())
 		}
+	}
+	if !m.liars {
+		require.Zero(m.tb, m.refused, "messages that a node refused of another")
 	}
 	require.NoError(m.tb, m.wire.Close())
 	m.pool.Close()
@@ -591,6 +599,7 @@ type puppet struct {
 
 // puppet takes the place of a node that is down.
 func (m *manual) puppet(id consensus.NodeID) *puppet {
+	m.liars = true
 	p := &puppet{m: m, net: m.wire.Node(id)}
 	p.net.Receive(p)
 	m.tb.Cleanup(func() { _ = p.net.Close() })
@@ -602,6 +611,16 @@ func (p *puppet) Receive(from consensus.NodeID, msgs []transport.Message) {
 	for _, msg := range msgs {
 		p.got = append(p.got, transport.Pending{From: from, To: p.net.Node(), Message: msg})
 	}
+}
+
+// answers returns what of a kind the puppet has got.
+func (p *puppet) answers(kind string) (got []transport.Pending) {
+	for _, g := range p.got {
+		if kindOf(g) == kind {
+			got = append(got, g)
+		}
+	}
+	return got
 }
 
 // Unreachable implements transport.Receiver.

@@ -27,7 +27,13 @@ type readState struct {
 	ticks   int          // since its context was sent
 	last    uint64       // last context used; never used again
 	waiting []*readRound // confirmed, waiting for their index to be applied
+	early   int          // other replicas' reads that Raft holds for this leader to be ready
 }
+
+// maxEarlyReads bounds what Raft holds of the reads of others while a leader has
+// not committed an entry of its term, which it may never do. A sound replica asks
+// once in a while; who is refused asks again.
+const maxEarlyReads = 64
 
 // ReadIndex returns when everything that was committed in group g before the
 // call has been applied to this node's machine: a read of the machine is then
@@ -91,6 +97,28 @@ func (r *replica) askRead() {
 	r.read.ticks = 0
 	ctx := binary.LittleEndian.AppendUint64(make([]byte, 0, 16), r.host.opts.Epoch)
 	r.rn.ReadIndex(binary.LittleEndian.AppendUint64(ctx, r.read.last))
+}
+
+// askNewLeader asks at once when a round may have gone to a leader that is none any
+// more: until tickRead is a long time for a read.
+func (r *replica) askNewLeader() {
+	if r.read.round != nil && r.lead != 0 {
+		r.askRead()
+	}
+}
+
+// takesRead says whether Raft is to hear of another replica's read. A replica that
+// does not lead would hand it on in the asker's name, and the next one would learn
+// a wrong address of the asker's; who asks learns of the leader in time.
+func (r *replica) takesRead() bool {
+	if r.role != raft.StateLeader {
+		return false
+	}
+	if r.leadReady {
+		return true
+	}
+	r.read.early++
+	return r.read.early <= maxEarlyReads
 }
 
 // readConfirmed takes a read state from Raft. One for an abandoned context is

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/transport"
@@ -148,16 +149,62 @@ func TestReadOnFollowerWaitsForItsIndex(t *testing.T) {
 	})
 }
 
-// Reads that wait for no leader find the one that comes.
-func TestReadWaitsForALeader(t *testing.T) {
+// Reads that wait for a leader ask the one that comes at once, and the next one
+// when they asked one that is none any more.
+func TestReadAsksTheNewLeaderAtOnce(t *testing.T) {
 	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
 		reads := []*asyncCall{m.read(2), m.read(3)}
 		m.settle()
 		require.False(t, reads[0].ended)
+		require.NoError(t, m.host(1).Campaign(1))
+		m.settle() // and no tick
+		for _, r := range reads {
+			require.True(t, r.ended)
+			require.NoError(t, r.err)
+		}
+	})
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
 		m.elect(1)
-		m.until("the reads", func() bool { return reads[0].ended && reads[1].ended })
-		require.NoError(t, reads[0].err)
-		require.NoError(t, reads[1].err)
+		m.hold = dropping([]consensus.NodeID{3}, "MsgVote", "MsgApp", "MsgHeartbeat") // 3 does not hear of 2
+		transfer := m.transfer(1, 2)
+		m.until("another leader", func() bool { return m.status(2).Role == "leader" && transfer.ended })
+		require.EqualValues(t, 1, m.status(3).Leader)
+		read := m.read(3)
+		m.settle()
+		require.False(t, read.ended, "1 must not ask 2 in the name of 3")
+		m.hold = nil
+		m.settle()
+		require.True(t, read.ended)
+		require.NoError(t, read.err)
+	})
+}
+
+// A leader that cannot commit keeps few reads of others, however often they ask,
+// and answers those that ask when it can.
+func TestEarlyReadsAreBounded(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		m.crash(3)
+		m.hold = dropping([]consensus.NodeID{1}, "MsgAppResp")
+		require.NoError(t, m.host(1).Campaign(1))
+		m.settle()
+		require.Equal(t, "leader", m.status(1).Role)
+		p := m.puppet(3)
+		for n := range uint64(10 * consensus.MaxEarlyReads) {
+			data := make([]byte, 16)
+			data[0] = byte(n)
+			m.host(1).Receive(3, []transport.Message{consensus.Raft(1, &pb.Message{
+				Type: pb.MsgReadIndex.Enum(), From: new(uint64(3)), To: new(uint64(1)), Entries: []*pb.Entry{{Data: data}},
+			})})
+		}
+		m.settle()
+		require.Empty(t, p.answers("MsgReadIndexResp"))
+		m.hold = nil
+		m.settle()
+		require.Len(t, p.answers("MsgReadIndexResp"), consensus.MaxEarlyReads)
+		read := m.read(2)
+		m.settle()
+		require.True(t, read.ended)
+		require.NoError(t, read.err)
 	})
 }
 

@@ -242,6 +242,7 @@ func (r *replica) roleChanged(s *raft.SoftState) {
 	r.leader.Store(s.Lead)
 	was := r.role
 	r.role = s.RaftState
+	r.askNewLeader()
 	if was != r.role {
 		r.wake()
 	}
@@ -251,7 +252,7 @@ func (r *replica) roleChanged(s *raft.SoftState) {
 	switch r.role {
 	case raft.StateLeader:
 		if was != raft.StateLeader {
-			r.leadReady, r.unstable, r.leadTerm = false, 0, r.term
+			r.leadReady, r.unstable, r.leadTerm, r.read.early = false, 0, r.term, 0
 			r.leading.Store(true)
 			r.event(EventLeader)
 			r.host.stats.elections.Add(1)
@@ -355,6 +356,15 @@ func (r *replica) step(in *input) {
 		r.forgetLost(r.now())
 	case pb.MsgApp, pb.MsgHeartbeat:
 		r.silent = 0
+	case pb.MsgReadIndex:
+		if !r.takesRead() {
+			return
+		}
+	case pb.MsgAppResp:
+		if r.claimsTooMuch(m) {
+			r.host.stats.refused.Add(1)
+			return
+		}
 	case pb.MsgTimeoutNow:
 		if r.replaying() {
 			return // it could not serve before it has; the transfer fails

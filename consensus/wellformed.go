@@ -53,6 +53,16 @@ func (r *replica) withinReach(m *pb.Message) bool {
 	return m.GetTerm() <= r.term || m.GetTerm()-r.term <= maxTermStep
 }
 
+// claimsTooMuch says whether m acknowledges entries that this leader never sent,
+// since it has none there. Raft would look for what is to follow them.
+func (r *replica) claimsTooMuch(m *pb.Message) bool {
+	if r.role != raft.StateLeader || m.GetTerm() != r.term || m.GetReject() {
+		return false
+	}
+	last, err := r.log.LastIndex()
+	return err == nil && m.GetIndex() > last
+}
+
 // inARow says whether the entries of a MsgApp follow each other and the entry
 // that they are to follow, in index and in term.
 func inARow(m *pb.Message) bool {
