@@ -138,6 +138,8 @@ func benchmarkLines(b *testing.B) {
 // TestChild is a test for child processes, and passes everywhere else.
 func TestChild(t *testing.T) {
 	switch os.Getenv(childVar) {
+	case "seed":
+		Seed()
 	case "leak":
 		go func() { select {} }()
 	case "raft":
@@ -296,4 +298,15 @@ func results(t *testing.T, text string) []*benchfmt.Result {
 	}
 	require.NoError(t, r.Err())
 	return rows
+}
+
+// What a test does with another seed must not be answered from the memory of
+// go test, which knows of the variables in this file only.
+func TestSeedIsSeenByGoTest(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "testlog")
+	_, stderr, status := child(t, "seed", nil, "-test.run=^TestChild$", "-test.testlogfile="+file)
+	require.Zero(t, status, stderr)
+	seen, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(seen), "getenv PHANTOM_SEED\n")
 }
