@@ -3,7 +3,6 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -130,19 +129,8 @@ func (b *builder) judge() {
 	}
 	findings := baseline.Judge(b.in.Entries, b.in.Set)
 	for _, f := range findings {
-		e := Expectation{
-			Baseline: f.Entry.Name, Kind: f.Entry.Kind, Verdict: f.Verdict, Package: f.Entry.Package, Benchmark: f.Row,
-			Processors: f.Procs, Mode: f.Mode, Unit: f.Entry.Unit, Expected: strings.Replace(f.Entry.Expected(), "+-", "±", 1), Note: f.Note, Reason: f.Entry.Reason,
-			Defined: fmt.Sprintf("%s:%d", f.Entry.File, f.Entry.Line),
-		}
-		if f.Entry.Kind == baseline.Scaling {
-			e.Unit = "" // a ratio
-		}
-		if f.Summary.N > 0 {
-			q := quantity(e.Unit, f.Summary)
-			e.Measured, e.Margin = &q, finite(f.Margin)
-		}
-		e.Case = b.ids[rowID{f.Entry.Package, f.Row, f.Mode, f.Procs, 0}]
+		e := Expectation{Statement: f.Statement(), Case: b.ids[rowID{f.Entry.Package, f.Row, f.Mode, f.Procs, 0}]}
+		e.Expected = strings.Replace(e.Expected, "+-", "±", 1)
 		b.judged[e.Case] = true
 		b.model.Baselines = append(b.model.Baselines, e)
 	}
@@ -233,14 +221,6 @@ func quantity(unit string, s results.Summary) Quantity {
 		q.Low, q.High = &s.Low, &s.High
 	}
 	return q
-}
-
-// finite returns nil for what JSON has no number for.
-func finite(v float64) *float64 {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return nil
-	}
-	return &v
 }
 
 // add makes a case of a row and puts it where it belongs.

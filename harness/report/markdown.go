@@ -60,16 +60,12 @@ func (m *Model) markdownBaselines(s *strings.Builder) {
 			break
 		}
 		e := &m.Baselines[i]
-		n := 0
-		if e.Measured != nil {
-			n = e.Measured.N
-		}
 		note := ""
 		if e.Note != "" {
 			note = ": " + e.Note
 		}
 		fmt.Fprintf(s, "| %s %s | %s%s | %s | %s | %s | %s | %d |\n", verdictSign(string(e.Verdict)), e.Verdict, escape(e.Baseline), escape(note),
-			escape(e.measured()), escape(e.Expected), escape(e.Unit), e.margin(), n)
+			escape(e.measured()), escape(e.Expected), escape(e.Unit), e.margin(), e.Samples)
 	}
 	s.WriteByte('\n')
 }

@@ -66,21 +66,8 @@ type Notice struct {
 
 // An Expectation is a baseline and what the results say of it.
 type Expectation struct {
-	Baseline   string           `json:"baseline"`
-	Kind       baseline.Kind    `json:"kind"`
-	Verdict    baseline.Verdict `json:"verdict"`
-	Package    string           `json:"package"`
-	Benchmark  string           `json:"benchmark"`
-	Processors int              `json:"processors,omitempty"`
-	Mode       string           `json:"mode,omitempty"`
-	Unit       string           `json:"unit"`
-	Expected   string           `json:"expected"`
-	Measured   *Quantity        `json:"measured,omitempty"`
-	Margin     *float64         `json:"margin,omitempty"` // a share of the limit, or of a band's allowance
-	Note       string           `json:"note,omitempty"`
-	Reason     string           `json:"reason"`
-	Defined    string           `json:"defined"`        // file and line
-	Case       string           `json:"case,omitempty"` // ID of the case that was judged
+	baseline.Statement
+	Case string `json:"case,omitempty"` // ID of the case that was judged
 }
 
 // A Quantity is what the samples of a case say in one unit.

@@ -211,11 +211,10 @@ func verdictSign(v string) string {
 
 // measured prints what an expectation was judged by.
 func (e *Expectation) measured() string {
-	q := e.Measured
-	if q == nil {
+	if e.Value == nil {
 		return "–"
 	}
-	s := number(q.Median, e.Unit).String()
+	s := number(*e.Value, e.Unit).String()
 	if i := e.interval(); i != "" {
 		s += " (" + i + ")"
 	}
@@ -224,11 +223,10 @@ func (e *Expectation) measured() string {
 
 // interval prints the ends of the interval, if they can be told apart.
 func (e *Expectation) interval() string {
-	q := e.Measured
-	if q == nil || q.Low == nil || q.High == nil {
+	if e.Low == nil || e.High == nil {
 		return ""
 	}
-	low, high := number(*q.Low, e.Unit), number(*q.High, e.Unit)
+	low, high := number(*e.Low, e.Unit), number(*e.High, e.Unit)
 	if low == high {
 		return ""
 	}

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -274,48 +273,17 @@ func margin(f baseline.Finding) string {
 	return fmt.Sprintf("%+.0f %%", 100*f.Margin)
 }
 
-// jsonFinding is a finding as --json prints it. Low and high are absent where
-// the samples have no interval.
-type jsonFinding struct {
-	Baseline   string           `json:"baseline"`
-	Kind       baseline.Kind    `json:"kind"`
-	Verdict    baseline.Verdict `json:"verdict"`
-	Package    string           `json:"package"`
-	Benchmark  string           `json:"benchmark"`
-	Processors int              `json:"processors,omitempty"`
-	Mode       string           `json:"mode,omitempty"`
-	Unit       string           `json:"unit"`
-	Expected   string           `json:"expected"`
-	Samples    int              `json:"samples"`
-	Value      *float64         `json:"value,omitempty"`
-	Low        *float64         `json:"low,omitempty"`
-	High       *float64         `json:"high,omitempty"`
-	Margin     *float64         `json:"margin,omitempty"`
-	Note       string           `json:"note,omitempty"`
-	Reason     string           `json:"reason"`
-	Defined    string           `json:"defined"`
-}
-
 func writeFindingsJSON(w io.Writer, findings []baseline.Finding, problems []results.Problem, status int) error {
 	doc := struct {
-		Status   int           `json:"status"`
-		Problems []string      `json:"problems,omitempty"`
-		Findings []jsonFinding `json:"findings"`
+		Status   int                  `json:"status"`
+		Problems []string             `json:"problems,omitempty"`
+		Findings []baseline.Statement `json:"findings"`
 	}{Status: status}
 	for _, p := range problems {
 		doc.Problems = append(doc.Problems, p.String())
 	}
 	for _, f := range findings {
-		e := f.Entry
-		j := jsonFinding{
-			Baseline: e.Name, Kind: e.Kind, Verdict: f.Verdict, Package: e.Package, Benchmark: f.Row, Processors: f.Procs, Mode: f.Mode,
-			Unit: e.Unit, Expected: e.Expected(), Samples: f.Summary.N, Note: f.Note, Reason: e.Reason,
-			Defined: fmt.Sprintf("%s:%d", e.File, e.Line),
-		}
-		if f.Summary.N > 0 {
-			j.Value, j.Low, j.High, j.Margin = finite(f.Summary.Median), finite(f.Summary.Low), finite(f.Summary.High), finite(f.Margin)
-		}
-		doc.Findings = append(doc.Findings, j)
+		doc.Findings = append(doc.Findings, f.Statement())
 	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
@@ -324,12 +292,4 @@ func writeFindingsJSON(w io.Writer, findings []baseline.Finding, problems []resu
 		return fmt.Errorf("json: %w", err)
 	}
 	return nil
-}
-
-// finite returns nil for what JSON has no number for.
-func finite(v float64) *float64 {
-	if math.IsInf(v, 0) || math.IsNaN(v) {
-		return nil
-	}
-	return &v
 }
