@@ -186,6 +186,45 @@ func TestTimelineFolds(t *testing.T) {
 	}
 }
 
+// Each condition of a verdict, by what just meets it and what just does not.
+func TestWhatIsBehind(t *testing.T) {
+	// Ten seconds at a thousand a second, with a hundred clients, who hold a
+	// queue of 100 ms; a share of the window is 20 ms.
+	is := func(clients int, g growth) bool { return g.behind(10_000, clients, 10*time.Second) }
+	sound := growth{first: 5e6, last: 26e6, mean: 20e6, sure: 4}
+	require.True(t, is(100, sound))
+	g := sound
+	g.faster = true
+	require.False(t, is(100, g), "at a rate that rises")
+	g = sound
+	g.sure = 3.4
+	require.False(t, is(100, g), "by chance")
+	g = sound
+	g.mean = 43e6
+	require.False(t, is(100, g), "less than half of the mean")
+	g = sound
+	g.last = 24e6
+	require.False(t, is(100, g), "19 ms")
+	require.False(t, is(20, g), "19 of 20 clients")
+	require.True(t, is(19, g), "a queue that 19 clients do not hold")
+	require.False(t, growth{}.behind(0, 1, 0))
+}
+
+// The rest of a slice at the end, with few arrivals, would be all noise.
+func TestLastSliceIsNotLeftAlone(t *testing.T) {
+	for few, want := range map[int]int{4: 10, 6: 11} {
+		var l timeline
+		l.reset(0)
+		for i := range 100 + few {
+			l.add(time.Duration(i)<<firstShift/10, time.Duration(i))
+		}
+		list := l.occupied()
+		require.Len(t, list, want, "%d more", few)
+		require.EqualValues(t, 100+few-10*(want-1), list[want-1].n)
+		require.InDelta(t, float64(99+few+10*(want-1))/2, list[want-1].mean(), 1e-9)
+	}
+}
+
 func TestGrowthWithoutArrivals(t *testing.T) {
 	var l timeline
 	l.reset(0)

@@ -299,6 +299,11 @@ func TestContradictions(t *testing.T) {
 	k = sound
 	k.ops, k.kept, k.lagP99 = 999, 999, time.Second
 	require.Empty(t, k.contradiction(), "too few for a 99th percentile")
+	k = sound
+	k.pending, k.recorded = 1.5e6, 0.9e6
+	require.Empty(t, k.contradiction(), "0.6 us apart in each operation")
+	k.recorded = 0.4e6
+	require.Contains(t, k.contradiction(), "Little's law: ")
 	k = closed
 	k.ops, k.kept, k.recorded = 1e6, 1e6, 4e9
 	require.Empty(t, k.contradiction(), "4 us an operation: most of the time is the harness's")

@@ -141,3 +141,24 @@ func TestClientsAccountForTheirTime(t *testing.T) {
 	require.Equal(t, k.ops, k.kept)
 	require.Contains(t, k.contradiction(), "latencies add up to 2s, and 20 clients were in operations for 40s of 40s")
 }
+
+// What a client spends between its operations is no latency, and it says so.
+func TestClientsNoteWhatTheyDoBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ms = time.Millisecond
+		c := newCrew(t.Context(), Spec{Clients: 1, Seed: 1}, lasting(10*ms))
+		defer c.dismiss()
+		m := c.members[0]
+		for range 2 { // the second begin forgets the first
+			require.Equal(t, c.clock.Now(), c.begin())
+			time.Sleep(1 * ms)
+			m.work(c.clock, 2)
+			time.Sleep(2 * ms)
+			m.work(c.clock, 1)
+			m.flushed(c.clock, c.clock.Now()-4*ms) // handing over took so long
+			time.Sleep(8 * ms)
+			c.over = c.clock.Now()
+			require.Equal(t, 15*ms, c.away())
+		}
+	})
+}
