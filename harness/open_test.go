@@ -305,6 +305,11 @@ func TestContradictions(t *testing.T) {
 	k.recorded = 0.4e6
 	require.Contains(t, k.contradiction(), "Little's law: ")
 	k = closed
+	k.recorded -= 201e6
+	require.Empty(t, k.contradiction(), "a hundredth, and 100 us of each client")
+	k.recorded -= 2e6
+	require.Contains(t, k.contradiction(), "latencies add up to 19.297s, ")
+	k = closed
 	k.ops, k.kept, k.recorded = 1e6, 1e6, 4e9
 	require.Empty(t, k.contradiction(), "4 us an operation: most of the time is the harness's")
 }
