@@ -162,3 +162,23 @@ func TestClientsNoteWhatTheyDoBetween(t *testing.T) {
 		}
 	})
 }
+
+func TestSoundClosedLoopsAreNotRepeated(t *testing.T) {
+	for _, benchtime := range []string{"1s", "300x"} {
+		for _, clients := range []int{1, 8, 100} {
+			var calls atomic.Int64
+			var r Result
+			inBubble(t, benchtime, func(b *testing.B) {
+				calls.Store(0)
+				r = Run(b, Spec{Clients: clients, Warmup: -1}, func(*Client) error {
+					calls.Add(1)
+					time.Sleep(7 * time.Millisecond)
+					return nil
+				})
+			})
+			require.Empty(t, r.Invalid)
+			require.GreaterOrEqual(t, r.Ops, checkedFrom)
+			require.EqualValues(t, r.Ops, calls.Load(), "%d clients, %s", clients, benchtime)
+		}
+	}
+}
