@@ -117,7 +117,7 @@ func (s *runSpec) chooseNamed() error {
 		folder := strings.TrimPrefix(strings.TrimPrefix(pkg, module), "/")
 		if !strings.HasPrefix(pkg, module) {
 			s.packages = append(s.packages, pkg)
-		} else if _, err := os.Stat(filepath.Join(root, folder)); err == nil {
+		} else if files, _ := filepath.Glob(filepath.Join(root, folder, "*.go")); len(files) > 0 {
 			s.packages = append(s.packages, pkg)
 		}
 	}

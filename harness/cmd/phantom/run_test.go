@@ -245,6 +245,23 @@ func TestRunNamed(t *testing.T) {
 	require.Contains(t, f.calls[0][3], "^BenchmarkPropose$/^disk=sync$/^net=tcp$/^groups=1$/^clients=64$/^size=128$|")
 	require.Contains(t, f.calls[0], module+"/consensus")
 	require.NotContains(t, f.calls[0], "./...")
+	// A folder with rooms and nothing of its own is no package.
+	root := t.TempDir()
+	levels, err := os.ReadFile("../../../testdata/baselines/levels.baseline")
+	require.NoError(t, err)
+	for name, text := range map[string]string{
+		"go.mod": "module x", "cluster/placement/doc.go": "package placement", "consensus/doc.go": "package consensus",
+		"testdata/baselines/x.baseline": string(levels),
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(root, name), []byte(text), 0o600))
+	}
+	t.Chdir(root)
+	f = &fakeGo{}
+	_, errs, status = bubble(t, false, nil, f, "--named", "--list")
+	require.Zero(t, status, errs)
+	require.Contains(t, f.calls[0], module+"/consensus")
+	require.NotContains(t, f.calls[0], module+"/cluster")
 	_, errs, status = phantom(t, noGo, "run", "--named", "./a")
 	require.Equal(t, 2, status)
 	require.Contains(t, errs, "--named chooses packages and benchmarks: expected no others")
