@@ -305,8 +305,38 @@ func (r *replica) leaveJoint() {
 
 // removal is what a replica has heard about its own removal.
 type removal struct {
-	voters []Member    // of the configuration without it
-	said   []ReplicaID // those of them that told
+	said  []farewell // the last word of each voter
+	asked bool       // since the last tick, the voters that have not said so
+}
+
+// A farewell is a voter's word that it has applied a configuration without this
+// replica.
+type farewell struct {
+	from   ReplicaID
+	voters []Member // of that configuration
+}
+
+// maxFarewells bounds the words that are kept: more voters than any group has.
+const maxFarewells = 32
+
+// note keeps a voter's word in the place of its earlier one.
+func (q *removal) note(from ReplicaID, voters []Member) {
+	q.said = slices.DeleteFunc(q.said, func(f farewell) bool { return f.from == from })
+	if len(q.said) == maxFarewells {
+		q.said = slices.Delete(q.said, 0, 1)
+	}
+	q.said = append(q.said, farewell{from, voters})
+}
+
+// silent returns those of the voters whose last word was not of just these.
+func (q *removal) silent(voters []Member) []Member {
+	var list []Member
+	for _, v := range voters {
+		if !slices.ContainsFunc(q.said, func(f farewell) bool { return f.from == v.Replica && slices.Equal(f.voters, voters) }) {
+			list = append(list, v)
+		}
+	}
+	return list
 }
 
 // seekRemoval asks the members whether this replica has been removed: one that
@@ -329,28 +359,33 @@ func (r *replica) seekRemoval() {
 }
 
 // onRemoved hears from a member that this replica has been removed. It goes
-// when a majority of the voters have said so: they need it no more.
+// when a majority of the voters have said so: they need it no more. Until then it
+// asks the others, once a tick: each answer is another such word, and while voters
+// disagree on who they are one would bring the next.
 func (r *replica) onRemoved(m *hostMessage) {
 	d := decoder{buf: m.payload}
 	id, voters := ReplicaID(d.uvarint()), d.members()
 	if !d.done() || id != r.id || len(voters) == 0 {
 		return
 	}
-	if !slices.Equal(voters, r.removal.voters) {
-		r.removal = removal{voters: voters}
-	}
 	for _, v := range voters {
 		r.hint(v.Replica, v.Node)
-		if v.Replica == m.fromReplica && !slices.Contains(r.removal.said, v.Replica) {
-			r.removal.said = append(r.removal.said, v.Replica)
+		if v.Replica == m.fromReplica {
+			r.removal.note(m.fromReplica, voters)
 		}
 	}
-	if len(r.removal.said) > len(voters)/2 {
+	silent := r.removal.silent(voters)
+	if len(voters)-len(silent) > len(voters)/2 {
 		r.destroy(ignoreWritten{})
 		return
 	}
-	for _, v := range voters {
-		if !slices.Contains(r.removal.said, v.Replica) && v.Replica != m.fromReplica {
+	if r.removal.asked {
+		return
+	}
+	r.removal.asked = true
+	r.wake() // or no tick would let it ask again
+	for _, v := range silent {
+		if v.Replica != m.fromReplica {
 			r.tell(v.Replica, kindAsk, r.term)
 		}
 	}

@@ -39,6 +39,65 @@ func TestRemovedReplicaStaysUntilAMajorityKnows(t *testing.T) {
 	})
 }
 
+// Voters of which one lags name different ones to a replica that was removed. Each
+// word makes it ask, and each question brings another word: it asks once a tick, or
+// the two would go on for as long as the voter lags, and grow where there are more.
+func TestRemovedReplicaAsksOncePerTick(t *testing.T) {
+	awake := func(o *consensus.Options) { o.QuiesceTicks = -1 }
+	stepwise(t, manualOptions{nodes: 5, replicas: 5, host: awake}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.isolate(5)
+		m.reconfigure(1, removing(5))
+		m.tick(2)
+		require.Len(t, m.status(3).Voters, 4)
+		// 3 does not hear that 4 left too, and 2 is not there to settle it.
+		asked := 0
+		behind := func(p transport.Pending) bool {
+			if p.From == 5 && kindOf(p) == "Ask" {
+				asked++
+			}
+			r := p.Message.Raft
+			return p.To == 3 && (kindOf(p) == "MsgHeartbeat" || r != nil && kindOf(p) == "MsgApp" && len(r.GetEntries()) == 0)
+		}
+		m.lose = behind
+		m.reconfigure(1, removing(4))
+		m.tick(2)
+		require.Len(t, m.status(1).Voters, 3)
+		require.Len(t, m.status(3).Voters, 4, "it knows already")
+		m.crash(2)
+		m.wire.Heal()
+		for range 30 {
+			before := asked
+			m.tick(1)
+			require.LessOrEqual(t, asked-before, 8, "four members are asked, twice at most")
+		}
+		require.NotZero(t, asked)
+		require.Equal(t, []consensus.GroupID{1}, m.host(5).Groups(), "it went though no majority agreed")
+		m.lose = nil
+		m.until("the end of replica 5", func() bool { return len(m.host(5).Groups()) == 0 })
+	})
+}
+
+// A replica that sleeps when it hears of its removal, and whose questions are lost,
+// asks again: nobody else would speak to it.
+func TestRemovedSleeperAsksAgain(t *testing.T) {
+	stepwise(t, manualOptions{}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.untilAsleep(1, 2, 3)
+		m.lose = func(p transport.Pending) bool {
+			k := kindOf(p)
+			return k != "Frame" && (p.From == 3 || p.To == 3 && k != "Removed")
+		}
+		c := m.reconfigure(1, removing(3))
+		m.tick(1)
+		require.True(t, c.ended)
+		require.NoError(t, c.err)
+		require.Equal(t, []consensus.GroupID{1}, m.host(3).Groups())
+		m.lose = nil
+		m.until("its end", func() bool { return len(m.host(3).Groups()) == 0 })
+	})
+}
+
 // A replica that applied its own removal asks at once, and not only when it has
 // heard of nobody for an election timeout.
 func TestRemovedReplicaAsksAtOnce(t *testing.T) {

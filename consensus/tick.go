@@ -11,6 +11,7 @@ import (
 
 // tick is one tick of an awake replica.
 func (r *replica) tick(now time.Duration) {
+	r.removal.asked = false
 	if r.skipTicks > 0 {
 		r.skipTicks--
 		return

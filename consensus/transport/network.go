@@ -2,6 +2,7 @@ package transport
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -238,13 +239,18 @@ func (n *Network) copyOf(m []Message) []Message {
 	if !n.o.Marshal {
 		return slices.Clone(m)
 	}
-	var sum shape
+	items := make([]item, len(m))
 	for i := range m {
-		sum.add(shapeOf(&m[i]))
+		items[i] = item{m: m[i], shape: shapeOf(&m[i])}
 	}
-	copied, _, err := decodeBody(nil, appendBody(nil, m, sum))
-	if err != nil {
-		panic(fmt.Sprintf("transport: cannot read back what was encoded: %v", err))
+	copied := make([]Message, 0, len(m))
+	for len(m) > 0 {
+		n, sum := frameful(items, math.MaxInt)
+		var err error
+		if copied, _, err = decodeBody(copied, appendBody(nil, m[:n], sum)); err != nil {
+			panic(fmt.Sprintf("transport: cannot read back what was encoded: %v", err))
+		}
+		m, items = m[n:], items[n:]
 	}
 	return copied
 }
