@@ -1,7 +1,7 @@
 // Package kv is a small ordered key-value machine for package consensus.
 //
-// It serves tests and benchmarks, and shows the whole contract of
-// consensus.StateMachine in little code: the state lives in memory in a
+// It serves small replicated states, tests and benchmarks, and shows the whole
+// contract of consensus.StateMachine in little code: the state lives in memory in a
 // copy-on-write B-tree, and a checkpoint file makes it durable.
 //
 // # Commands
@@ -18,7 +18,8 @@
 //	nop    | anything
 //
 // Lengths are unsigned varints, fixed integers little-endian. A counter is a
-// value of eight bytes.
+// value of eight bytes. A machine with Options.Commands runs those instead, and
+// keeps their state in its pairs.
 //
 // # Durability
 //

@@ -29,6 +29,8 @@ type Options struct {
 	// synced, because each makes only what it finds missing.
 	// Required if FS is set; default without FS: "kv".
 	Dir string
+	// Commands run in the place of the package's own. Default: none.
+	Commands Commands
 	// Logger hears of damaged and left-over files. Default: discarded.
 	Logger *slog.Logger
 	_      struct{}
@@ -89,6 +91,10 @@ func (m *Machine) Open() (consensus.State, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.options.load(&s); err != nil {
+		return consensus.State{}, fmt.Errorf("kv: open %s: %w", m.options.Dir, err)
+	}
+	m.options.applied(s.index)
 	m.state, m.open = s, true
 	m.durable.Store(s.index)
 	return s.position(), nil
@@ -115,7 +121,7 @@ func (m *Machine) Apply(b *consensus.Batch, results []consensus.Result) error {
 		return fmt.Errorf("kv: apply at index %d: %d is applied already", b.Index, m.state.index)
 	}
 	for i, data := range b.Commands {
-		results[i].Data = m.state.apply(data)
+		results[i].Data = m.run(data)
 	}
 	m.state.setRows(b.Rows)
 	if b.ResultRows != nil {
@@ -127,7 +133,16 @@ func (m *Machine) Apply(b *consensus.Batch, results []consensus.Result) error {
 		m.state.setRows(rows)
 	}
 	m.state.index, m.state.term = b.Index, b.Term
+	m.options.applied(b.Index)
 	return nil
+}
+
+// run runs a command, the caller's or the package's own.
+func (m *Machine) run(data []byte) []byte {
+	if c := m.options.Commands; c != nil {
+		return c.Run(Pairs{&m.state}, data)
+	}
+	return m.state.apply(data)
 }
 
 // checkRows wants rows that a checkpoint can hold.

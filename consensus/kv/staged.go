@@ -87,13 +87,20 @@ func (s *staged) Install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("kv: install of index %d: %w", s.state.index, err)
 	}
-	if err := m.promote(s.name, contents.index); err != nil {
+	m.mu.Lock()
+	err = m.options.load(&contents)
+	m.mu.Unlock()
+	if err == nil {
+		err = m.promote(s.name, contents.index)
+	}
+	if err != nil {
 		return fmt.Errorf("kv: install of index %d: %w", s.state.index, err)
 	}
 	s.name = ""
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state = contents
+	m.options.applied(contents.index)
 	return nil
 }
 
