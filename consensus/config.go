@@ -17,14 +17,18 @@ type config struct {
 	conf    *pb.ConfState
 	members []Member // sorted by replica
 	highest ReplicaID
-	// request is the id of the last change that was applied, see Change.
-	request uint64
+	// request is the id of the last change that was applied, see Change, and
+	// index that of its entry.
+	request, index uint64
 }
 
-const configVersion = 1
+const configVersion = 2
 
 func initialConfig(g GroupID, node NodeID, id ReplicaID, init Initial) (*config, error) {
 	c := &config{conf: &pb.ConfState{}}
+	if len(init.Voters) > 0 {
+		c.index = initialIndex
+	}
 	self := len(init.Voters) == 0
 	for _, m := range init.Voters {
 		if m.Replica == 0 || m.Node == 0 || c.node(m.Replica) != 0 {
@@ -110,6 +114,7 @@ func (c *config) encode() []byte {
 	b = append(b, auto)
 	b = binary.AppendUvarint(b, uint64(c.highest))
 	b = binary.AppendUvarint(b, c.request)
+	b = binary.AppendUvarint(b, c.index)
 	b = appendMembers(b, c.members)
 	return b
 }
@@ -145,7 +150,7 @@ func decodeConfig(b []byte) (*config, error) {
 	if d.byte() == 1 {
 		c.conf.AutoLeave = new(true)
 	}
-	c.highest, c.request = ReplicaID(d.uvarint()), d.uvarint()
+	c.highest, c.request, c.index = ReplicaID(d.uvarint()), d.uvarint(), d.uvarint()
 	c.members = d.members()
 	if !d.done() {
 		return nil, fmt.Errorf("malformed configuration of %d bytes", len(b))

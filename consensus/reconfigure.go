@@ -233,6 +233,7 @@ func (r *replica) applyConfChange(t *applyTask, e *pb.Entry) error {
 		return err
 	}
 	next := r.conf.clone()
+	next.index = e.GetIndex()
 	if len(cc.GetContext()) > 0 {
 		d := decoder{buf: cc.GetContext()}
 		v := d.byte()

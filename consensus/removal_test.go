@@ -178,3 +178,27 @@ func TestJointIsLeftAfterATransferRacedIt(t *testing.T) {
 		require.NoError(t, c.err)
 	})
 }
+
+// The index of a configuration grows with each change, and is the same on every
+// replica that has it: after a snapshot and a restart too.
+func TestConfigIndex(t *testing.T) {
+	awake := func(o *consensus.Options) { o.QuiesceTicks = -1 }
+	stepwise(t, manualOptions{nodes: 4, replicas: 3, host: awake}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		first := m.status(1).ConfigIndex
+		require.NotZero(t, first)
+		require.Equal(t, first, m.status(2).ConfigIndex)
+		require.NoError(t, m.host(4).Create(1, 4, consensus.Initial{}))
+		require.Zero(t, m.status(4).ConfigIndex)
+		m.reconfigure(1, consensus.ChangeStep{Kind: consensus.AddLearner, Member: consensus.Member{Replica: 4, Node: 4}})
+		m.until("the learner", func() bool { return m.status(4).Applied == m.status(1).Applied })
+		second := m.status(1).ConfigIndex
+		require.Greater(t, second, first)
+		require.Equal(t, second, m.status(4).ConfigIndex)
+		m.crash(4)
+		m.restart(4)
+		m.until("its log", func() bool { return m.status(4).ConfigIndex == second })
+		m.reconfigure(1, removing(4))
+		require.Greater(t, m.status(1).ConfigIndex, second)
+	})
+}

@@ -69,6 +69,9 @@ type Status struct {
 	Voters   []Member
 	Learners []Member
 	Joint    bool
+	// ConfigIndex is the index of the entry that made this configuration: of two,
+	// the higher one is the later.
+	ConfigIndex uint64
 	// Match is how far each member's log is known to agree, on the leader.
 	Match map[ReplicaID]uint64
 	// Err is the error of its machine after which the replica stopped for good,
@@ -112,7 +115,7 @@ func (r *replica) status() Status {
 	s := Status{
 		Group: r.group, Replica: r.id, Role: roleNames[b.RaftState], Term: b.GetTerm(), Leader: ReplicaID(b.Lead),
 		Commit: b.GetCommit(), Applied: r.applied.Load(), Durable: r.sm.Durable(), LogBytes: r.log.Bytes(),
-		Asleep: !r.awake, Joint: r.conf.joint(),
+		Asleep: !r.awake, Joint: r.conf.joint(), ConfigIndex: r.conf.index,
 	}
 	if err := r.failed.Load(); err != nil {
 		s.Role, s.Leader, s.Err = "stopped", 0, *err

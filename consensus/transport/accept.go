@@ -99,6 +99,7 @@ func (t *TCP) serveConn(raw net.Conn, p place) {
 	log = log.With("from", uint64(h.from), "for", h.purpose.String())
 	t.watch(log, raw, h.purpose)
 	switch h.purpose {
+	case forWho:
 	case forCalls:
 		err = t.serveCalls(c, h.from)
 	case forStream:
@@ -125,7 +126,7 @@ func (t *TCP) handshake(raw net.Conn, p place) (net.Conn, hello, error) {
 		return nil, h, err
 	}
 	v, err := h.check(t.o.Cluster, t.id)
-	if err == nil && secure != nil {
+	if err == nil && secure != nil && h.purpose != forWho {
 		if err = t.checkPeer(secure.ConnectionState(), h.from); err != nil {
 			v, err = wrongIdentity, fmt.Errorf("calls itself node %d: %w", h.from, err)
 		}

@@ -102,7 +102,11 @@ func (t *TCP) greet(ctx context.Context, raw net.Conn, addr string, h hello) (ne
 	if _, err := c.Write(h.append(nil)); err != nil {
 		return nil, err
 	}
-	if err := readWelcome(c, h); err != nil {
+	w, err := readWelcome(c)
+	if err == nil {
+		err = w.admits(h)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return c, ctx.Err()

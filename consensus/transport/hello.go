@@ -28,11 +28,12 @@ const (
 	forData
 	forCalls
 	forStream
+	forWho // nothing but the welcome, see Who
 	purposes
 )
 
 func (p purpose) String() string {
-	return [...]string{"control", "data", "calls", "stream"}[p]
+	return [...]string{"control", "data", "calls", "stream", "who"}[p]
 }
 
 // A verdict is the accepting side's answer to a hello.
@@ -104,7 +105,7 @@ func readHello(r io.Reader) (hello, error) {
 	if h.purpose >= purposes {
 		return h, fmt.Errorf("%w: connection for purpose %d, expected below %d", errFormat, h.purpose, purposes)
 	}
-	if h.from == 0 {
+	if h.from == 0 && h.purpose != forWho {
 		return h, fmt.Errorf("%w: connection from node 0", errFormat)
 	}
 	return h, nil
@@ -116,6 +117,7 @@ func (h hello) check(cluster uint64, node NodeID) (verdict, error) {
 	switch {
 	case h.version != protocolVersion:
 		return wrongVersion, fmt.Errorf("%w: version %d, expected %d", errFormat, h.version, protocolVersion)
+	case h.purpose == forWho:
 	case h.cluster != cluster:
 		return wrongCluster, fmt.Errorf("node %d is of cluster %#x, expected %#x", h.from, h.cluster, cluster)
 	case h.to != node:
@@ -134,27 +136,37 @@ func appendWelcome(dst []byte, v verdict, cluster uint64, node NodeID) []byte {
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[at:], castagnoli))
 }
 
-// readWelcome returns an error that says why h was refused.
-func readWelcome(r io.Reader, h hello) error {
+// A greeting is what a welcome says.
+type greeting struct {
+	verdict verdict
+	cluster uint64
+	node    NodeID
+}
+
+func readWelcome(r io.Reader) (greeting, error) {
 	b, version, err := readStart(r, welcomeBytes)
 	if err != nil {
-		return err
+		return greeting{}, err
 	}
 	if b == nil {
-		return fmt.Errorf("%w: version %d, expected %d", errFormat, version, protocolVersion)
+		return greeting{}, fmt.Errorf("%w: version %d, expected %d", errFormat, version, protocolVersion)
 	}
-	cluster, node := binary.LittleEndian.Uint64(b[8:]), NodeID(binary.LittleEndian.Uint64(b[16:]))
-	switch v := verdict(b[6]); {
-	case v == wrongCluster || cluster != h.cluster:
-		return fmt.Errorf("node is of cluster %#x, expected %#x", cluster, h.cluster)
-	case v == wrongNode || node != h.to:
-		return fmt.Errorf("node is %d, expected %d", node, h.to)
+	return greeting{verdict(b[6]), binary.LittleEndian.Uint64(b[8:]), NodeID(binary.LittleEndian.Uint64(b[16:]))}, nil
+}
+
+// admits returns an error that says why h was refused.
+func (w greeting) admits(h hello) error {
+	switch v := w.verdict; {
+	case v == wrongCluster || w.cluster != h.cluster:
+		return fmt.Errorf("node is of cluster %#x, expected %#x", w.cluster, h.cluster)
+	case v == wrongNode || w.node != h.to:
+		return fmt.Errorf("node is %d, expected %d", w.node, h.to)
 	case v == tooMany:
-		return fmt.Errorf("node %d has too many connections", node)
+		return fmt.Errorf("node %d has too many connections", w.node)
 	case v == wrongIdentity:
-		return fmt.Errorf("node %d does not take this certificate for node %d's", node, h.from)
+		return fmt.Errorf("node %d does not take this certificate for node %d's", w.node, h.from)
 	case v != welcome:
-		return fmt.Errorf("%w: node %d answered %d to the handshake, expected %d", errFormat, node, v, welcome)
+		return fmt.Errorf("%w: node %d answered %d to the handshake, expected %d", errFormat, w.node, v, welcome)
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func TestTCPDropsHostilePeers(t *testing.T) {
 		"cluster":         {with(func(h *hello) { h.cluster = 78 }), []string{"cluster 0x4e, expected 0x4d"}},
 		"node":            {with(func(h *hello) { h.to = 3 }), []string{"looks for node 3, this is 2"}},
 		"node 0":          {with(func(h *hello) { h.from = 0 }), []string{"from node 0"}},
-		"purpose":         {with(func(h *hello) { h.purpose = 9 }), []string{"purpose 9, expected below 4"}},
+		"purpose":         {with(func(h *hello) { h.purpose = 9 }), []string{"purpose 9, expected below 5"}},
 		"oversized":       {join(data, changed(messages, 3, 0x7f, false)), []string{"length 21", "expected 11 to 65536"}},
 		"undersized":      {join(data, make([]byte, 40)), []string{"length 0, expected"}},
 		"checksum":        {join(data, changed(messages, 4, 0, false)), []string{"checksum", "expected"}},
@@ -186,7 +186,11 @@ func knock(t *testing.T, b *TCP, h hello) (net.Conn, error) {
 	if _, err := c.Write(h.append(nil)); err != nil {
 		return c, err
 	}
-	return c, readWelcome(c, h)
+	w, err := readWelcome(c)
+	if err == nil {
+		err = w.admits(h)
+	}
+	return c, err
 }
 
 func TestTCPRefusesFalseFriends(t *testing.T) {
