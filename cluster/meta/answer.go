@@ -72,7 +72,8 @@ func (a Answer) Err() error {
 	return e
 }
 
-func (a Answer) append(b []byte) []byte { return appendText(appendNumbers(b, a.code, a.ID), a.text) }
+// Append encodes the answer.
+func (a Answer) Append(b []byte) []byte { return appendText(appendNumbers(b, a.code, a.ID), a.text) }
 
 // ParseAnswer reads the answer of a Machine.
 func ParseAnswer(b []byte) (Answer, error) {

@@ -28,6 +28,18 @@ func New(o kv.Options) (*Machine, error) {
 // State returns what the machine holds after the latest batch.
 func (m *Machine) State() *State { return m.table.state.Load() }
 
+// Changed returns a channel that is closed at the next change of the State, other
+// than of its index. Who looks at the State after the call misses none.
+func (m *Machine) Changed() <-chan struct{} {
+	t := &m.table
+	t.waitMu.Lock()
+	defer t.waitMu.Unlock()
+	if t.changed == nil {
+		t.changed = make(chan struct{})
+	}
+	return t.changed
+}
+
 // Since returns what changed since an index that the caller has, or all there is
 // where that is too long ago.
 func (m *Machine) Since(index uint64) Delta {
@@ -49,6 +61,9 @@ func (m *Machine) Since(index uint64) Delta {
 type table struct {
 	state atomic.Pointer[State] // published
 	log   changeLog
+
+	waitMu  sync.Mutex
+	changed chan struct{} // guarded by waitMu; nil if nobody waits
 
 	// Guarded by the kv machine's lock.
 	next    State    // of the batch that is applied
@@ -75,7 +90,7 @@ func (t *table) Load(p kv.Pairs) error {
 func (t *table) Run(p kv.Pairs, command []byte) []byte {
 	c, err := Decode(command)
 	if err != nil {
-		return refuse(ErrInvalid, "%v", err).append(nil)
+		return refuse(ErrInvalid, "%v", err).Append(nil)
 	}
 	w := turn{State: &t.next, changed: func(kind byte, id uint64, value []byte) {
 		key := recordKey(kind, id)
@@ -86,7 +101,7 @@ func (t *table) Run(p kv.Pairs, command []byte) []byte {
 		}
 		t.pending = append(t.pending, change{key: key, value: value})
 	}}
-	return c.run(&w).append(nil)
+	return c.run(&w).Append(nil)
 }
 
 // Applied implements kv.Commands.
@@ -100,8 +115,18 @@ func (t *table) Applied(index uint64) {
 	default:
 		t.log.pass(index)
 	}
+	news := t.whole || len(t.pending) > 0
 	t.pending, t.whole = nil, false
 	t.state.Store(t.next.freeze())
+	if !news {
+		return
+	}
+	t.waitMu.Lock()
+	defer t.waitMu.Unlock()
+	if t.changed != nil {
+		close(t.changed)
+		t.changed = nil
+	}
 }
 
 // A change is a record's new value, nil if it is gone.
@@ -224,7 +249,7 @@ func ParseDelta(b []byte) (Delta, error) {
 // state, where d does not lead on from s or is damaged. Calls for one s must not
 // overlap.
 func (s *State) Follow(d Delta) (*State, error) {
-	next := new(State)
+	next := &State{Placed: s.Placed + 1}
 	switch {
 	case d.Whole:
 	case d.Since != s.Index:

@@ -125,7 +125,7 @@ func (s *State) set(key, value []byte) error {
 	case recordMove:
 		m := readMove(r)
 		if named = uint64(m.Shard); !r.bad {
-			s.moves.Set(m.Shard, m)
+			s.setMove(m)
 		}
 	default:
 		r.fail()
@@ -147,12 +147,14 @@ func (s *State) unset(kind byte, id uint64) error {
 			s.joined.Delete(n.Request)
 		}
 	case recordShard:
+		s.Placed++
 		if sh, ok := s.shards.Delete(ShardID(id)); ok {
 			s.spans.Delete(sh.Span.Start)
 			s.made.Delete(sh.Request)
 		}
 	case recordMove:
 		s.moves.Delete(ShardID(id))
+		s.Placed++
 	default:
 		return fmt.Errorf("meta: record %c %d: %w: nothing that is deleted", kind, id, errMalformed)
 	}
@@ -169,7 +171,13 @@ func (s *State) setNode(n *Node) {
 	s.joined.Set(n.Request, n.ID)
 }
 
+func (s *State) setMove(m *Move) {
+	s.Placed++
+	s.moves.Set(m.Shard, m)
+}
+
 func (s *State) setShard(sh *Shard) {
+	s.Placed++
 	old, ok := s.shards.Set(sh.ID, sh)
 	s.made.Set(sh.Request, sh.ID)
 	if sh.ID == MetaShard {

@@ -133,7 +133,7 @@ func (c *Begin) run(t *turn) Answer {
 		m.Replica = sh.Replicas
 		t.putShard(&sh)
 	}
-	t.moves.Set(sh.ID, m)
+	t.setMove(m)
 	t.changed(recordMove, uint64(sh.ID), m.append(nil))
 	return done(m.ID)
 }
@@ -170,7 +170,7 @@ func (c *End) run(t *turn) Answer {
 	case m.ID != c.Move:
 		return refuse(ErrMoving, "shard %d: %v, not %d", c.Shard, m, c.Move)
 	}
-	t.moves.Delete(c.Shard)
+	_ = t.unset(recordMove, uint64(c.Shard)) // fails for other kinds only
 	t.changed(recordMove, uint64(c.Shard), nil)
 	return done(c.Move)
 }

@@ -177,6 +177,10 @@ type State struct {
 	Cluster uint64 // the cluster's identity, 0 before Init
 	Format  uint64
 
+	// Placed counts the changes of shards and moves that led to this State from the
+	// one that the process began with.
+	Placed uint64
+
 	last      counters
 	nodes     btree.Map[consensus.NodeID, *Node]
 	shards    btree.Map[ShardID, *Shard]

@@ -1,0 +1,91 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/kv"
+)
+
+// boot boots a cluster for a test.
+func boot(t testing.TB, nodes int, change func(*cluster.LocalOptions)) *cluster.Local {
+	t.Helper()
+	var o cluster.LocalOptions
+	if change != nil {
+		change(&o)
+	}
+	l, err := cluster.NewLocal(within(t, time.Minute), nodes, o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return l
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// await returns when every node that is up knows of a state that satisfies ok.
+func await(t testing.TB, l *cluster.Local, what string, ok func(*meta.State) bool) {
+	t.Helper()
+	for _, n := range l.Nodes() {
+		_, err := n.Await(within(t, time.Minute), ok)
+		require.NoError(t, err, "%s at node %d", what, n.ID())
+	}
+}
+
+func live(count int) func(*meta.State) bool {
+	return func(s *meta.State) bool {
+		n := 0
+		for _, node := range s.Nodes() {
+			if node.Condition == meta.Live {
+				n++
+			}
+		}
+		return n == count
+	}
+}
+
+// Nodes join over either wire, know each other, and hold what they are told to.
+func TestLocal(t *testing.T) {
+	for _, tcp := range []bool{false, true} {
+		t.Run(fmt.Sprintf("tcp=%v", tcp), func(t *testing.T) {
+			l := boot(t, 5, func(o *cluster.LocalOptions) { o.TCP = tcp })
+			await(t, l, "five nodes", live(5))
+			ids := map[consensus.NodeID]bool{}
+			for _, n := range l.Nodes() {
+				require.NoError(t, n.Err())
+				require.Equal(t, uint64(1), n.Cluster())
+				require.Equal(t, uint64(1), n.Epoch())
+				ids[n.ID()] = true
+			}
+			require.Len(t, ids, 5)
+			id, err := l.Node(4).CreateShard(within(t, time.Minute), cluster.ShardSpec{Span: meta.Span{Start: "a"}})
+			require.NoError(t, err)
+			await(t, l, "the shard", func(s *meta.State) bool { _, ok := s.Shard(id); return ok })
+			put(t, l, id, "k", "v")
+		})
+	}
+}
+
+// put writes to a shard at whichever node leads it.
+func put(t testing.TB, l *cluster.Local, s meta.ShardID, key, value string) {
+	t.Helper()
+	c := consensus.Command{Data: kv.EncodePut(nil, []byte(key), []byte(value))}
+	require.Eventually(t, func() bool {
+		for _, n := range l.Nodes() {
+			if _, err := n.Host().Propose(within(t, time.Second), consensus.GroupID(s), c); err == nil {
+				return true
+			}
+		}
+		return false
+	}, 20*time.Second, time.Millisecond, "no node leads shard %d", s)
+}

@@ -1,0 +1,177 @@
+package cluster
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/consensus"
+)
+
+// retryPause is how long a node rests before it tries again what the cluster wants
+// of it and what failed, and reportEvery how often it looks at all that it leads.
+const (
+	retryPause  = 100 * time.Millisecond
+	reportEvery = time.Second
+)
+
+// keepReplicas makes the replicas that this node is to have.
+func (n *Node) keepReplicas() {
+	var done uint64 // Placed of the state that was carried out
+	for n.life.Err() == nil {
+		changed := n.views.next()
+		s := n.views.state.Load()
+		if s.Placed == done {
+			wait(n.life, changed, time.Hour)
+			continue
+		}
+		if n.makeReplicas(s) {
+			done = s.Placed
+		} else {
+			pause(n.life, retryPause)
+		}
+	}
+}
+
+// makeReplicas makes the replicas that s wants here, and reports whether all are
+// there.
+func (n *Node) makeReplicas(s *meta.State) bool {
+	all := true
+	make_ := func(sh *meta.Shard, id consensus.ReplicaID, init consensus.Initial) {
+		if _, err := n.host.Machine(consensus.GroupID(sh.ID)); err == nil {
+			return
+		}
+		err := n.host.Create(consensus.GroupID(sh.ID), id, init)
+		if err != nil {
+			n.logger.Warn("cluster: replica not made", "shard", uint64(sh.ID), "replica", uint64(id), "err", err)
+			all = false
+			return
+		}
+		if len(init.Voters) > 0 && init.Voters[0].Replica == id {
+			n.work.Go(func() { n.beFirst(consensus.GroupID(sh.ID)) })
+		}
+	}
+	for _, sh := range s.Shards() {
+		if sh.Version != 0 || sh.ID == meta.MetaShard {
+			continue // no shard that is to begin
+		}
+		if m, ok := sh.On(n.id.Node); ok {
+			make_(sh, m.Replica, consensus.Initial{Voters: voters(sh)})
+		}
+	}
+	for _, m := range s.Moves() {
+		if sh, ok := s.Shard(m.Shard); ok && m.To == n.id.Node && m.Replica != 0 {
+			if _, on := sh.On(n.id.Node); !on {
+				make_(sh, m.Replica, consensus.Initial{})
+			}
+		}
+	}
+	return all
+}
+
+// voters are those that a shard begins with.
+func voters(sh *meta.Shard) []consensus.Member {
+	var list []consensus.Member
+	for _, m := range sh.Members {
+		list = append(list, m.Member)
+	}
+	return list
+}
+
+// beFirst has this node lead a new shard, so that nobody waits for an election
+// timeout. The others may not have their replicas yet, hence again and again.
+func (n *Node) beFirst(g consensus.GroupID) {
+	for rest := time.Millisecond; rest < retryPause && n.life.Err() == nil && n.host.Leader(g).Node == 0; rest *= 2 {
+		if err := n.host.Campaign(g); err != nil {
+			return
+		}
+		pause(n.life, rest)
+	}
+}
+
+// reports are the shards whose members are to be told the meta group.
+type reports struct {
+	mu   sync.Mutex
+	due  map[consensus.GroupID]bool // guarded by mu
+	wake chan struct{}
+}
+
+func (r *reports) init() { r.due, r.wake = map[consensus.GroupID]bool{}, make(chan struct{}, 1) }
+
+func (r *reports) add(g consensus.GroupID) {
+	r.mu.Lock()
+	r.due[g] = true
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *reports) take() []consensus.GroupID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []consensus.GroupID
+	for g := range r.due {
+		list = append(list, g)
+	}
+	clear(r.due)
+	return list
+}
+
+// event hears from the Host. It runs on a worker and must not wait.
+func (n *Node) event(e consensus.Event) {
+	if e.Kind == consensus.EventReady {
+		n.reports.add(e.Group)
+	}
+}
+
+// sendReports tells the meta group the members of the shards that this node leads:
+// when it comes to lead one, and when they change.
+func (n *Node) sendReports() {
+	for n.life.Err() == nil {
+		wait(n.life, n.reports.wake, reportEvery)
+		var work sync.WaitGroup
+		for _, g := range n.reports.take() {
+			work.Go(func() {
+				if err := n.report(g); err != nil && n.life.Err() == nil {
+					n.logger.Debug("cluster: report", "group", uint64(g), "err", err)
+					time.AfterFunc(retryPause, func() { n.reports.add(g) })
+				}
+			})
+		}
+		work.Wait()
+	}
+}
+
+// report tells the meta group the members of a group, if this node leads it and they
+// are news.
+func (n *Node) report(g consensus.GroupID) error {
+	st, err := n.host.Status(g)
+	if err != nil || st.Role != "leader" {
+		return nil //nolint:nilerr // it is gone, or another's to report
+	}
+	sh, ok := n.views.state.Load().Shard(meta.ShardID(g))
+	if ok && sh.Version >= st.ConfigIndex {
+		return nil
+	}
+	_, err = n.propose(n.life, reportOf(st))
+	var refused *meta.RefusedError
+	if errors.As(err, &refused) {
+		n.logger.Error("cluster: the meta group does not know this shard as it is", "group", uint64(g), "err", err)
+		return nil
+	}
+	return err
+}
+
+func reportOf(st consensus.Status) *meta.Report {
+	r := &meta.Report{Shard: meta.ShardID(st.Group), Version: st.ConfigIndex}
+	for _, m := range st.Voters {
+		r.Members = append(r.Members, meta.Member{Member: m})
+	}
+	for _, m := range st.Learners {
+		r.Members = append(r.Members, meta.Member{Member: m, Learner: true})
+	}
+	return r
+}
