@@ -71,7 +71,7 @@ func (n *Node) joinAt(ctx context.Context, addr string) (identity, error) {
 	if err = errors.Join(err, end.Close()); err != nil {
 		return identity{}, err
 	}
-	n.views.meet(member, addr)
+	n.views.meet(member, contact{address: addr})
 	return identity{Request: n.id.Request, Cluster: cluster, Node: consensus.NodeID(answer.ID)}, nil
 }
 
@@ -148,9 +148,51 @@ func (n *Node) register() {
 	close(n.joined)
 }
 
+const serviceHere = "cluster.here"
+
+// sayWhere tells the nodes that this one knows where it is now, until the cluster
+// knows: they could not answer it, and where its vote is needed never would.
+func (n *Node) sayWhere() {
+	here := append(binary.AppendUvarint(nil, n.host.Epoch()), n.address...)
+	for rest := 10 * time.Millisecond; n.life.Err() == nil; rest = min(2*rest, time.Second) {
+		for _, other := range n.views.state.Load().Nodes() {
+			if other.ID == n.id.Node || other.Address == "" {
+				continue
+			}
+			n.work.Go(func() {
+				ctx, cancel := context.WithTimeout(n.life, tryFor)
+				defer cancel()
+				if _, err := n.net.Call(ctx, other.ID, serviceHere, here); err != nil {
+					n.logger.Debug("cluster: not told where this node is", "to", uint64(other.ID), "err", err)
+				}
+			})
+		}
+		select {
+		case <-n.joined:
+			return
+		case <-n.life.Done():
+		case <-time.After(rest):
+		}
+	}
+}
+
+func (n *Node) serveHere(_ context.Context, from consensus.NodeID, req []byte) ([]byte, error) {
+	epoch, k := binary.Uvarint(req)
+	if k <= 0 || len(req) == k || len(req)-k > meta.MaxAddressBytes {
+		return nil, fmt.Errorf("cluster: %s: malformed request of %d bytes", serviceHere, len(req))
+	}
+	if _, ok := n.views.state.Load().Node(from); !ok {
+		return nil, fmt.Errorf("cluster: %s: node %d is not known", serviceHere, from)
+	}
+	n.views.meet(from, contact{address: string(req[k:]), epoch: epoch})
+	return nil, nil
+}
+
 // serve answers other nodes.
 func (n *Node) serve() {
 	n.net.Handle(servicePropose, n.servePropose)
 	n.net.Handle(serviceWatch, n.serveWatch)
 	n.net.Handle(serviceJoin, n.serveJoin)
+	n.net.Handle(serviceShard, n.serveShard)
+	n.net.Handle(serviceHere, n.serveHere)
 }

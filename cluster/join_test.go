@@ -158,3 +158,31 @@ func TestJoinIsRepeated(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, s.Nodes()[1].ID)
 }
+
+// Nodes that come back at other addresses, where their votes are what it takes to
+// make those known, are found.
+func TestMajorityMoves(t *testing.T) {
+	l := boot(t, 3, func(o *cluster.LocalOptions) { o.TCP = true })
+	await(t, l, "a meta group of three", func(s *meta.State) bool {
+		sh, ok := s.Shard(meta.MetaShard)
+		return ok && len(sh.Members) == 3 && settled(s)
+	})
+	old := []string{l.Node(2).Address(), l.Node(3).Address()}
+	l.Crash(2)
+	l.Crash(3)
+	for i := 2; i <= 3; i++ {
+		require.NoError(t, l.Start(within(t, time.Minute), i))
+		require.NotContains(t, old, l.Node(i).Address(), "it did not move")
+	}
+	for _, n := range l.Nodes() {
+		require.NoError(t, n.Joined(within(t, 20*time.Second)))
+	}
+	await(t, l, "their addresses", func(s *meta.State) bool {
+		for _, n := range l.Nodes() {
+			if node, ok := s.Node(n.ID()); !ok || node.Address != n.Address() {
+				return false
+			}
+		}
+		return true
+	})
+}

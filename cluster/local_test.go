@@ -37,7 +37,10 @@ func within(t testing.TB, d time.Duration) context.Context {
 func await(t testing.TB, l *cluster.Local, what string, ok func(*meta.State) bool) {
 	t.Helper()
 	for _, n := range l.Nodes() {
-		_, err := n.Await(within(t, time.Minute), ok)
+		_, err := n.Await(within(t, 20*time.Second), ok)
+		if err != nil {
+			t.Log(n.View())
+		}
 		require.NoError(t, err, "%s at node %d", what, n.ID())
 	}
 }

@@ -143,10 +143,12 @@ func (n *Node) begin(ctx context.Context) error {
 		}
 	}
 	n.serve()
+	n.work.Go(n.sayWhere)
 	n.work.Go(n.register)
 	n.work.Go(n.watch)
 	n.work.Go(n.keepReplicas)
 	n.work.Go(n.sendReports)
+	n.work.Go(n.steward)
 	return nil
 }
 

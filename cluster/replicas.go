@@ -60,14 +60,40 @@ func (n *Node) makeReplicas(s *meta.State) bool {
 			make_(sh, m.Replica, consensus.Initial{Voters: voters(sh)})
 		}
 	}
+	for _, g := range n.host.Groups() {
+		if !n.wanted(s, g) {
+			n.dropReplica(g)
+		}
+	}
 	for _, m := range s.Moves() {
-		if sh, ok := s.Shard(m.Shard); ok && m.To == n.id.Node && m.Replica != 0 {
-			if _, on := sh.On(n.id.Node); !on {
-				make_(sh, m.Replica, consensus.Initial{})
-			}
+		if sh, ok := s.Shard(m.Shard); ok && m.To == n.id.Node {
+			make_(sh, m.Replica, consensus.Initial{})
 		}
 	}
 	return all
+}
+
+// wanted says whether a group's replica on this node is one that s knows of.
+func (n *Node) wanted(s *meta.State, g consensus.GroupID) bool {
+	sh, ok := s.Shard(meta.ShardID(g))
+	if !ok {
+		return true // the view is from before the shard
+	}
+	_, member := sh.On(n.id.Node)
+	m, moving := s.Move(sh.ID)
+	return member || moving && m.To == n.id.Node
+}
+
+// dropReplica removes a replica that was made for a move which was given up before
+// its shard heard of it. Those that were members ask their shards, and go by
+// themselves: the meta group's word is not enough.
+func (n *Node) dropReplica(g consensus.GroupID) {
+	if st, err := n.host.Status(g); err != nil || st.ConfigIndex != 0 {
+		return
+	}
+	if err := n.host.Destroy(g); err != nil {
+		n.logger.Warn("cluster: replica of a move that was given up stays", "group", uint64(g), "err", err)
+	}
 }
 
 // voters are those that a shard begins with.
@@ -152,18 +178,23 @@ func (n *Node) report(g consensus.GroupID) error {
 	if err != nil || st.Role != "leader" {
 		return nil //nolint:nilerr // it is gone, or another's to report
 	}
+	if st.Joint {
+		return errJoint
+	}
 	sh, ok := n.views.state.Load().Shard(meta.ShardID(g))
 	if ok && sh.Version >= st.ConfigIndex {
 		return nil
 	}
 	_, err = n.propose(n.life, reportOf(st))
 	var refused *meta.RefusedError
-	if errors.As(err, &refused) {
+	if errors.As(err, &refused) && !errors.Is(err, meta.ErrNoShard) { // which is but not known yet
 		n.logger.Error("cluster: the meta group does not know this shard as it is", "group", uint64(g), "err", err)
 		return nil
 	}
 	return err
 }
+
+var errJoint = errors.New("joint configuration")
 
 func reportOf(st consensus.Status) *meta.Report {
 	r := &meta.Report{Shard: meta.ShardID(st.Group), Version: st.ConfigIndex}

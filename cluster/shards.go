@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/cluster/placement"
@@ -14,7 +15,8 @@ import (
 type ShardSpec struct {
 	Span meta.Span
 	// Want is how many replicas it is to have, Require the domains that the nodes of
-	// all of them must be in. Default of Want: 3, or as many as there are nodes.
+	// all of them must be in. Where there are fewer nodes, it has fewer until more
+	// join. Default of Want: 3.
 	Want    int
 	Require []string
 	// Request names the shard until it has an id: the same one never makes two.
@@ -27,12 +29,19 @@ func (n *Node) CreateShard(ctx context.Context, spec ShardSpec) (meta.ShardID, e
 	s := n.views.state.Load()
 	p := placementOf(s)
 	if spec.Want == 0 {
-		spec.Want = min(3, len(p.Nodes))
+		spec.Want = 3
 	}
 	if spec.Request == 0 {
 		spec.Request = rand.Uint64() | 1
 	}
-	on, err := placement.Place(p, placement.Shard{ID: maxShard, Want: spec.Want, Require: spec.Require}, rand.New(rand.NewPCG(spec.Request, s.Index)))
+	takers := 0
+	for _, node := range p.Nodes {
+		if node.Condition == placement.Live {
+			takers++
+		}
+	}
+	at := placement.Shard{ID: maxShard, Want: max(1, min(spec.Want, takers)), Require: spec.Require}
+	on, err := placement.Place(p, at, rand.New(rand.NewPCG(spec.Request, s.Index)))
 	if err != nil {
 		return 0, fmt.Errorf("cluster: create shard %v: %w", spec.Span, err)
 	}
@@ -78,7 +87,35 @@ func placementOf(s *meta.State) placement.State {
 		for _, m := range sh.Members {
 			at.Replicas = append(at.Replicas, placement.NodeID(m.Node))
 		}
+		if m, moving := s.Move(sh.ID); moving {
+			at.Replicas = before(m, at.Replicas)
+		}
 		p.Shards = append(p.Shards, at)
 	}
+	for _, m := range s.Moves() {
+		p.Pending = append(p.Pending, placement.Move{
+			Kind: pendingKinds[m.Kind], Shard: placement.ShardID(m.Shard), From: placement.NodeID(m.From), To: placement.NodeID(m.To), Why: m.Why,
+		})
+	}
 	return p
+}
+
+// before returns a shard's nodes as they were before a move, however far it is: the
+// planner takes moves under way for done.
+func before(m *meta.Move, nodes []placement.NodeID) []placement.NodeID {
+	from, to := placement.NodeID(m.From), placement.NodeID(m.To)
+	nodes = slices.DeleteFunc(nodes, func(id placement.NodeID) bool { return id == to })
+	if from != 0 && !slices.Contains(nodes, from) {
+		nodes = append(nodes, from)
+	}
+	return nodes
+}
+
+// The kinds of move that the meta group knows of; leaders are moved without it.
+var moveKinds = map[placement.Kind]meta.MoveKind{
+	placement.Add: meta.MoveAdd, placement.Remove: meta.MoveRemove, placement.Swap: meta.MoveSwap,
+}
+
+var pendingKinds = map[meta.MoveKind]placement.Kind{
+	meta.MoveAdd: placement.Add, meta.MoveRemove: placement.Remove, meta.MoveSwap: placement.Swap,
 }

@@ -26,11 +26,17 @@ type views struct {
 
 	mu       sync.Mutex
 	changed  chan struct{}               // guarded by mu; closed at the next change
-	contacts map[consensus.NodeID]string // guarded by mu; addresses from before there was a state
+	contacts map[consensus.NodeID]contact // guarded by mu; where nodes are that said so themselves
+}
+
+// A contact is where a node was under an epoch, 0 if that is not known.
+type contact struct {
+	address string
+	epoch   uint64
 }
 
 func (v *views) init(fs vfs.FS, dir string) {
-	v.fs, v.dir, v.changed, v.contacts = fs, dir, make(chan struct{}), map[consensus.NodeID]string{}
+	v.fs, v.dir, v.changed, v.contacts = fs, dir, make(chan struct{}), map[consensus.NodeID]contact{}
 	v.state.Store(new(meta.State))
 }
 
@@ -95,10 +101,14 @@ func (v *views) next() <-chan struct{} {
 	return v.changed
 }
 
-func (v *views) meet(id consensus.NodeID, addr string) {
+// meet notes where a node is, unless it was somewhere else under a later epoch.
+func (v *views) meet(id consensus.NodeID, c contact) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.contacts[id] = addr
+	if old, ok := v.contacts[id]; ok && old.epoch > c.epoch || len(v.contacts) >= meta.MaxNodes {
+		return
+	}
+	v.contacts[id] = c
 }
 
 // View returns what this node knows of the cluster, without asking anybody, and how
@@ -111,15 +121,17 @@ func (n *Node) View() (s *meta.State, age time.Duration) {
 	return s, time.Since(time.Unix(0, at))
 }
 
-// resolve finds a node's address, for the wire.
+// resolve finds a node's address, for the wire. A node that has moved says so itself
+// before the cluster can: its vote may be what it takes to make that known.
 func (n *Node) resolve(id consensus.NodeID) (string, error) {
-	if node, ok := n.views.state.Load().Node(id); ok && node.Address != "" {
+	n.views.mu.Lock()
+	c, met := n.views.contacts[id]
+	n.views.mu.Unlock()
+	if node, ok := n.views.state.Load().Node(id); ok && node.Address != "" && node.Epoch >= c.epoch {
 		return node.Address, nil
 	}
-	n.views.mu.Lock()
-	defer n.views.mu.Unlock()
-	if addr, ok := n.views.contacts[id]; ok {
-		return addr, nil
+	if met {
+		return c.address, nil
 	}
 	return "", fmt.Errorf("cluster: node %d is not known here", id)
 }
@@ -163,6 +175,10 @@ func (n *Node) watch() {
 			err = n.watchOwn(m)
 		} else {
 			err = n.watchOther(i)
+		}
+		if n.views.state.Load().Removed(n.id.Node) {
+			n.fail(fmt.Errorf("cluster: node %d: %w", n.id.Node, meta.ErrRemoved))
+			return
 		}
 		if err != nil {
 			n.logger.Debug("cluster: watch", "err", err)

@@ -91,7 +91,7 @@ func (l *ledger) follow() {
 	require.NoError(l.t, err)
 	l.follower, err = l.follower.Follow(got)
 	require.NoError(l.t, err)
-	require.Equal(l.t, show(l.m.State()), show(l.follower))
+	require.Equal(l.t, l.m.State().String(), l.follower.String())
 	require.NoError(l.t, l.follower.Check())
 }
 
@@ -121,12 +121,12 @@ func (l *ledger) pairs() string {
 func (l *ledger) step(d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "show":
-		return show(l.m.State())
+		return l.m.State().String()
 	case "restart":
 		old := l.m
 		l.m = newLedger(l.t).m
 		require.NoError(l.t, install(l.t, old, l.m))
-		require.Equal(l.t, show(old.State()), show(l.m.State()))
+		require.Equal(l.t, old.State().String(), l.m.State().String())
 		require.Equal(l.t, old.State().Index, l.m.State().Index)
 		return "ok"
 	}
@@ -218,31 +218,4 @@ func command(t testing.TB, d *datadriven.TestData) meta.Command {
 	}
 	d.Fatalf(t.(*testing.T), "unknown command")
 	return nil
-}
-
-// show is a state for people.
-func show(s *meta.State) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "cluster %d format %d\n", s.Cluster, s.Format)
-	for _, n := range s.Nodes() {
-		fmt.Fprintf(&b, "node %d %v epoch=%d %q", n.ID, n.Condition, n.Epoch, n.Address)
-		if n.Draining {
-			b.WriteString(" draining")
-		}
-		fmt.Fprintln(&b, "", n.Locality)
-	}
-	for _, sh := range s.Shards() {
-		fmt.Fprintf(&b, "shard %d %v generation=%d version=%d want=%d", sh.ID, sh.Span, sh.Generation, sh.Version, sh.Want)
-		for _, m := range sh.Members {
-			fmt.Fprintf(&b, " %d@%d", m.Replica, m.Node)
-			if m.Learner {
-				b.WriteString("l")
-			}
-		}
-		b.WriteString("\n")
-	}
-	for _, m := range s.Moves() {
-		fmt.Fprintf(&b, "%v replica=%d\n", m, m.Replica)
-	}
-	return b.String()
 }

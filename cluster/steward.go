@@ -1,0 +1,223 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/placement"
+	"github.com/phantomdb/phantomdb/consensus"
+)
+
+// The pace of the steward: how often it plans where nothing has changed, and how
+// often it looks at what a move waits for.
+const (
+	planEvery = time.Second
+	lookEvery = 10 * time.Millisecond
+	// errandFor bounds one errand. A change under way goes on without it.
+	errandFor = 5 * time.Second
+)
+
+// A steward sees to it that shards are what they are to be, on the node that leads
+// the meta group: it plans moves and carries out those that are under way, whoever
+// began them.
+type steward struct {
+	n    *Node
+	mu   sync.Mutex
+	at   map[uint64]context.CancelFunc // guarded by mu; moves that are carried out here
+	work sync.WaitGroup
+}
+
+// steward runs the node's steward while the node leads the meta group.
+func (n *Node) steward() {
+	s := &steward{n: n, at: map[uint64]context.CancelFunc{}}
+	defer s.work.Wait()
+	defer s.rest()
+	for n.life.Err() == nil {
+		changed := n.views.next()
+		if _, leads := n.host.Lease(metaGroup); !leads {
+			s.rest()
+			pause(n.life, lookEvery)
+			continue
+		}
+		s.turn()
+		wait(n.life, changed, planEvery)
+		pause(n.life, gather)
+	}
+}
+
+// rest stops carrying out moves.
+func (s *steward) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, stop := range s.at {
+		stop()
+	}
+}
+
+// turn plans, begins what was planned, and goes on with all that is under way.
+func (s *steward) turn() {
+	m, ok := s.n.metaMachine()
+	if !ok {
+		return
+	}
+	state := m.State()
+	if state.Cluster == 0 {
+		return
+	}
+	s.size(state)
+	s.plan(state)
+	for _, move := range m.State().Moves() {
+		s.carryOn(move)
+	}
+}
+
+// metaReplicas is how many replicas the meta group is to have, in a cluster of so
+// many nodes.
+func metaReplicas(nodes int) int {
+	switch {
+	case nodes < 3:
+		return 1
+	case nodes < 5:
+		return 3
+	}
+	return 5
+}
+
+// size gives the meta group as many replicas as the cluster's size asks for.
+func (s *steward) size(state *meta.State) {
+	nodes := 0
+	for _, node := range state.Nodes() {
+		if node.Condition != meta.Joining && node.Condition != meta.Dead && !node.Draining {
+			nodes++
+		}
+	}
+	sh, ok := state.Shard(meta.MetaShard)
+	want := metaReplicas(nodes)
+	if !ok || sh.Want == want || sh.Want > want && nodes >= sh.Want {
+		return // it shrinks only when it must
+	}
+	s.propose(&meta.Want{Shard: meta.MetaShard, Want: want})
+}
+
+func (s *steward) propose(c meta.Command) {
+	ctx, cancel := context.WithTimeout(s.n.life, errandFor)
+	defer cancel()
+	if _, err := s.n.propose(ctx, c); err != nil {
+		s.n.logger.Info("cluster: steward", "err", err)
+	}
+}
+
+// plan begins the moves that the state asks for.
+func (s *steward) plan(state *meta.State) {
+	p := placementOf(state)
+	p.Shards = slices.DeleteFunc(p.Shards, func(at placement.Shard) bool {
+		sh, _ := state.Shard(meta.ShardID(at.ID))
+		return sh.Version == 0 // its first leader is not there yet
+	})
+	result, err := placement.Plan(p, placement.Options{})
+	if err != nil {
+		s.n.logger.Error("cluster: plan", "err", err)
+		return
+	}
+	var work sync.WaitGroup
+	for _, m := range result.Moves {
+		kind, ok := moveKinds[m.Kind]
+		if !ok {
+			continue
+		}
+		work.Go(func() {
+			s.propose(&meta.Begin{
+				Shard: meta.ShardID(m.Shard), Kind: kind, From: consensus.NodeID(m.From), To: consensus.NodeID(m.To), Why: m.Why,
+			})
+		})
+	}
+	work.Wait()
+}
+
+// carryOn carries a move out, unless that is being done.
+func (s *steward) carryOn(m *meta.Move) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at[m.ID] != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(s.n.life)
+	s.at[m.ID] = stop
+	s.work.Go(func() {
+		s.carryOut(ctx, m)
+		stop()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.at, m.ID)
+	})
+}
+
+// carryOut makes the steps of a move until it is at its end, or this node leads the
+// meta group no more.
+func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
+	var seen uint64
+	for rest := lookEvery; ctx.Err() == nil; pause(ctx, rest) {
+		st, err := s.ask(ctx, errand{Shard: m.Shard})
+		if err != nil {
+			s.n.logger.Debug("cluster: move", "move", m.String(), "err", err)
+			rest = min(2*rest, time.Second)
+			continue
+		}
+		rest = lookEvery
+		at := s.look(m, st, seen)
+		seen = st.Commit
+		switch to := next(m, at); {
+		case to.done:
+			if s.finish(ctx, m, st) {
+				return
+			}
+		case len(to.steps) > 0:
+			e := errand{Shard: m.Shard, Steps: to.steps}
+			if _, err := s.ask(ctx, e); err != nil {
+				s.n.logger.Debug("cluster: move", "move", m.String(), "err", err)
+			}
+		default:
+			s.n.logger.Debug("cluster: move waits", "move", m.String(), "for", to.why)
+		}
+	}
+}
+
+func (s *steward) ask(ctx context.Context, e errand) (consensus.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, errandFor)
+	defer cancel()
+	return s.n.ask(ctx, e)
+}
+
+// look is the scene of a move.
+func (s *steward) look(m *meta.Move, st consensus.Status, seen uint64) scene {
+	state := s.n.views.state.Load()
+	at := scene{status: st, seen: seen, alive: func(id consensus.NodeID) bool {
+		n, ok := state.Node(id)
+		return ok && n.Condition == meta.Live
+	}}
+	if to, ok := state.Node(m.To); m.To != 0 && (!ok || to.Condition == meta.Dead || to.Draining) {
+		at.givenUp = true
+	}
+	return at
+}
+
+// finish tells the meta group what the shard is now, and that the move is over.
+func (s *steward) finish(ctx context.Context, m *meta.Move, st consensus.Status) bool {
+	for _, c := range []meta.Command{reportOf(st), &meta.End{Shard: m.Shard, Move: m.ID}} {
+		ctx, cancel := context.WithTimeout(ctx, errandFor)
+		_, err := s.n.propose(ctx, c)
+		cancel()
+		var refused *meta.RefusedError
+		if err != nil && !errors.As(err, &refused) {
+			return false
+		}
+		if err != nil {
+			s.n.logger.Error("cluster: move", "move", m.String(), "err", err)
+		}
+	}
+	return true
+}
