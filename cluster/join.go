@@ -114,6 +114,11 @@ func (n *Node) serveJoin(ctx context.Context, _ consensus.NodeID, req []byte) ([
 	if err != nil && !errors.As(err, &refused) {
 		return nil, err
 	}
+	if err == nil { // the new node must find in what it is told whom to ask
+		if _, err := n.Await(ctx, func(s *meta.State) bool { _, ok := s.Node(consensus.NodeID(a.ID)); return ok }); err != nil {
+			return nil, err
+		}
+	}
 	answer := a.Append(nil)
 	b := append(binary.AppendUvarint(nil, uint64(len(answer))), answer...)
 	d := n.views.state.Load().Whole()

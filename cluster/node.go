@@ -163,6 +163,10 @@ func (n *Node) identify(ctx context.Context) error {
 			return err
 		}
 	}
+	// First whom to ask: a node that has an id does not look at Options.Join again.
+	if err := n.views.save(); err != nil {
+		return fmt.Errorf("cluster: keep what is known of the cluster: %w", err)
+	}
 	if err := id.write(n.o.FS, n.o.Dir); err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ type views struct {
 	asOf  atomic.Int64 // when the state was known to be the latest, in Unix nanoseconds; 0: never
 
 	mu       sync.Mutex
-	changed  chan struct{}               // guarded by mu; closed at the next change
+	changed  chan struct{}                // guarded by mu; closed at the next change
 	contacts map[consensus.NodeID]contact // guarded by mu; where nodes are that said so themselves
 }
 
@@ -169,6 +169,7 @@ const (
 // watch keeps the node's view up to date.
 func (n *Node) watch() {
 	var saved time.Time
+	var kept uint64 // index of what was saved
 	for i := 0; n.life.Err() == nil; i++ {
 		var err error
 		if m, ok := n.metaMachine(); ok {
@@ -184,11 +185,11 @@ func (n *Node) watch() {
 			n.logger.Debug("cluster: watch", "err", err)
 			pause(n.life, watchPause)
 		}
-		if time.Since(saved) > time.Second {
+		if index := n.views.state.Load().Index; index != kept && time.Since(saved) > time.Second {
+			saved, kept = time.Now(), index
 			if err := n.views.save(); err != nil {
 				n.logger.Warn("cluster: what is known of the cluster cannot be kept", "err", err)
 			}
-			saved = time.Now()
 		}
 		pause(n.life, gather)
 	}
