@@ -200,4 +200,7 @@ func (n *Node) serve() {
 	n.net.Handle(serviceJoin, n.serveJoin)
 	n.net.Handle(serviceShard, n.serveShard)
 	n.net.Handle(serviceHere, n.serveHere)
+	n.net.Handle(serviceBeat, n.serveBeat)
+	n.net.Handle(servicePing, n.servePing)
+	n.net.Handle(serviceProbe, n.serveProbe)
 }

@@ -32,7 +32,6 @@ func start(t testing.TB, change func(*cluster.Options)) (*cluster.Node, error) {
 // What cannot be is refused before anything changes, and says what to do about it.
 func TestStartRefusesBadInput(t *testing.T) {
 	l := boot(t, 3, func(o *cluster.LocalOptions) { o.TCP = true })
-	await(t, l, "three nodes", live(3))
 	there := []string{l.Node(2).Address()}
 	for _, c := range []struct {
 		what   string
@@ -110,7 +109,6 @@ func TestCopyOfADirectoryStops(t *testing.T) {
 // were down, and the meta group goes on.
 func TestRestartOfAll(t *testing.T) {
 	l := boot(t, 4, nil)
-	await(t, l, "four nodes", live(4))
 	id, err := l.Node(2).CreateShard(within(t, time.Minute), cluster.ShardSpec{})
 	require.NoError(t, err)
 	put(t, l, id, "k", "v")

@@ -24,6 +24,7 @@ func boot(t testing.TB, nodes int, change func(*cluster.LocalOptions)) *cluster.
 	l, err := cluster.NewLocal(within(t, time.Minute), nodes, o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	await(t, l, "all nodes", live(nodes))
 	return l
 }
 
@@ -40,6 +41,12 @@ func await(t testing.TB, l *cluster.Local, what string, ok func(*meta.State) boo
 		_, err := n.Await(within(t, 20*time.Second), ok)
 		if err != nil {
 			t.Log(n.View())
+			for _, n := range l.Nodes() {
+				for _, g := range n.Host().Groups() {
+					st, err := n.Host().Status(g)
+					t.Log(n.ID(), st, "asleep", st.Asleep, "voters", st.Voters, "learners", st.Learners, "config", st.ConfigIndex, err)
+				}
+			}
 		}
 		require.NoError(t, err, "%s at node %d", what, n.ID())
 	}
@@ -62,7 +69,6 @@ func TestLocal(t *testing.T) {
 	for _, tcp := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tcp=%v", tcp), func(t *testing.T) {
 			l := boot(t, 5, func(o *cluster.LocalOptions) { o.TCP = tcp })
-			await(t, l, "five nodes", live(5))
 			ids := map[consensus.NodeID]bool{}
 			for _, n := range l.Nodes() {
 				require.NoError(t, n.Err())

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/consensus"
@@ -30,9 +31,10 @@ type Node struct {
 	host    *consensus.Host
 	logger  *slog.Logger
 
-	views   views
-	leader  atomic.Uint64 // the node that led the meta group when last heard of
-	reports reports
+	views    views
+	leader   atomic.Uint64 // the node that led the meta group when last heard of
+	reports  reports
+	sentinel *sentinel
 
 	joined chan struct{} // closed when the cluster knows of this start
 	fatal  atomic.Pointer[error]
@@ -142,6 +144,7 @@ func (n *Node) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	n.sentinel = &sentinel{n: n, base: time.Now()}
 	n.serve()
 	n.work.Go(n.sayWhere)
 	n.work.Go(n.register)
@@ -149,6 +152,8 @@ func (n *Node) begin(ctx context.Context) error {
 	n.work.Go(n.keepReplicas)
 	n.work.Go(n.sendReports)
 	n.work.Go(n.steward)
+	n.work.Go(n.heart)
+	n.work.Go(n.sentinel.run)
 	return nil
 }
 

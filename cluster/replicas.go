@@ -39,7 +39,9 @@ func (n *Node) keepReplicas() {
 func (n *Node) makeReplicas(s *meta.State) bool {
 	all := true
 	make_ := func(sh *meta.Shard, id consensus.ReplicaID, init consensus.Initial) {
-		if _, err := n.host.Machine(consensus.GroupID(sh.ID)); err == nil {
+		if st, err := n.host.Status(consensus.GroupID(sh.ID)); err == nil {
+			// An earlier replica has yet to hear that it was removed.
+			all = all && st.Replica == id
 			return
 		}
 		err := n.host.Create(consensus.GroupID(sh.ID), id, init)
@@ -53,11 +55,15 @@ func (n *Node) makeReplicas(s *meta.State) bool {
 		}
 	}
 	for _, sh := range s.Shards() {
-		if sh.Version != 0 || sh.ID == meta.MetaShard {
-			continue // no shard that is to begin
-		}
-		if m, ok := sh.On(n.id.Node); ok {
+		m, ok := sh.On(n.id.Node)
+		switch {
+		case !ok || sh.ID == meta.MetaShard && sh.Version == 0:
+		case sh.Version == 0:
 			make_(sh, m.Replica, consensus.Initial{Voters: voters(sh)})
+		default:
+			// The others began without this node, which heard of it late. With whom is
+			// forgotten, but they send it all they have.
+			make_(sh, m.Replica, consensus.Initial{})
 		}
 	}
 	for _, g := range n.host.Groups() {

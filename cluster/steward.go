@@ -91,7 +91,7 @@ func metaReplicas(nodes int) int {
 func (s *steward) size(state *meta.State) {
 	nodes := 0
 	for _, node := range state.Nodes() {
-		if node.Condition != meta.Joining && node.Condition != meta.Dead && !node.Draining {
+		if node.Condition != meta.Joining && !node.Draining { // the dead may come back
 			nodes++
 		}
 	}

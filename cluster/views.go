@@ -68,6 +68,16 @@ func (v *views) save() error {
 	return writeFile(v.fs, v.dir, bookName, d.Append(nil))
 }
 
+// confirm notes that the state was the latest at a moment.
+func (v *views) confirm(at time.Time) {
+	for now := at.UnixNano(); ; {
+		old := v.asOf.Load()
+		if old >= now || v.asOf.CompareAndSwap(old, now) {
+			return
+		}
+	}
+}
+
 // advance takes in a state, unless a later one is known.
 func (v *views) advance(s *meta.State) {
 	v.mu.Lock()

@@ -188,6 +188,15 @@ func (d *Detector) Forget(id consensus.NodeID) {
 	d.nodes = slices.DeleteFunc(d.nodes, func(w *watched) bool { return w.id == id })
 }
 
+// Watched returns the nodes that are watched, dead ones too.
+func (d *Detector) Watched() []consensus.NodeID {
+	var list []consensus.NodeID
+	for _, w := range d.nodes {
+		list = append(list, w.id)
+	}
+	return list
+}
+
 // Heard takes a heartbeat. lag is how much later than it should have the node sent
 // it, by its own clock: the next may be as late. It reports whether the node is
 // watched under this epoch and not dead; a driver tells one of which it is not so.

@@ -109,8 +109,10 @@ func (t *table) Applied(index uint64) {
 	t.next.Index = index
 	switch {
 	case t.whole:
+		t.next.Changed = index
 		t.log.restart(index)
 	case len(t.pending) > 0:
+		t.next.Changed = index
 		t.log.add(index, t.pending)
 	default:
 		t.log.pass(index)
@@ -263,5 +265,8 @@ func (s *State) Follow(d Delta) (*State, error) {
 		}
 	}
 	next.Index = d.Index
+	if !d.Empty() {
+		next.Changed = d.Index
+	}
 	return next, nil
 }

@@ -174,6 +174,7 @@ func (m *Move) String() string {
 // a cluster that was never made.
 type State struct {
 	Index   uint64
+	Changed uint64 // the index of the latest change
 	Cluster uint64 // the cluster's identity, 0 before Init
 	Format  uint64
 

@@ -1,0 +1,196 @@
+package cluster
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/phantomdb/phantomdb/cluster/liveness"
+	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/consensus"
+)
+
+// A sentinel watches over all nodes while its own leads the meta group.
+type sentinel struct {
+	n    *Node
+	base time.Time
+
+	mu       sync.Mutex
+	detector *liveness.Detector // guarded by mu; nil while this node does not lead
+	watched  uint64             // guarded by mu; index of the state whose nodes it watches
+}
+
+func (s *sentinel) now() time.Duration { return time.Since(s.base) }
+
+// run ticks once an interval.
+func (s *sentinel) run() {
+	t := time.NewTicker(s.n.o.Interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			s.tick()
+		case <-s.n.life.Done():
+			return
+		}
+	}
+}
+
+func (s *sentinel) tick() {
+	_, leads := s.n.host.Lease(metaGroup)
+	m, ok := s.n.metaMachine()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !leads || !ok {
+		s.detector = nil
+		return
+	}
+	state := m.State()
+	if s.detector == nil {
+		d, err := liveness.New(s.now(), liveness.Options{Interval: s.n.o.Interval, Seed: state.Index})
+		if err != nil {
+			s.n.logger.Error("cluster: nobody watches over the nodes", "err", err)
+			return
+		}
+		s.detector, s.watched = d, 0
+	}
+	if state.Changed != s.watched {
+		s.watch(state)
+	}
+	for _, a := range s.detector.Tick(s.now()) {
+		s.n.work.Go(func() { s.do(a) })
+	}
+}
+
+// watch has the detector watch the nodes that the cluster knows.
+func (s *sentinel) watch(state *meta.State) {
+	s.watched = state.Changed
+	for _, id := range s.detector.Watched() {
+		if _, ok := state.Node(id); !ok {
+			s.detector.Forget(id)
+		}
+	}
+	for _, node := range state.Nodes() {
+		if node.ID != s.n.id.Node && node.Condition != meta.Joining {
+			s.detector.Watch(node.ID, node.Epoch, seenAs[node.Condition], s.now())
+		}
+	}
+}
+
+var seenAs = map[meta.Condition]liveness.Condition{
+	meta.Live: liveness.Alive, meta.Suspect: liveness.Suspect, meta.Dead: liveness.Dead,
+}
+
+// hear takes a heartbeat.
+func (s *sentinel) hear(from consensus.NodeID, b beat) pulse {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.n.metaMachine()
+	if s.detector == nil || !ok {
+		return pulse{leader: s.n.host.Leader(metaGroup).Node, verdict: pulseStrange}
+	}
+	state := m.State()
+	p := pulse{changed: state.Changed}
+	if from == s.n.id.Node || s.detector.Heard(from, b.epoch, b.lag, s.now()) {
+		return p
+	}
+	p.verdict = pulseStrange
+	if node, ok := state.Node(from); ok && (node.Epoch > b.epoch || node.Epoch == b.epoch && node.Condition == meta.Dead) {
+		p.verdict = pulseDead
+	}
+	return p
+}
+
+var declared = map[liveness.ActionKind]meta.Condition{
+	liveness.DeclareAlive: meta.Live, liveness.DeclareSuspect: meta.Suspect, liveness.DeclareDead: meta.Dead,
+}
+
+// do carries out what the detector wants.
+func (s *sentinel) do(a liveness.Action) {
+	if a.Kind == liveness.Probe {
+		s.probe(a)
+		return
+	}
+	c := declared[a.Kind]
+	s.n.logger.Warn("cluster: node declared", "about", uint64(a.Node), "epoch", a.Epoch, "condition", c.String())
+	ctx, cancel := context.WithTimeout(s.n.life, errandFor)
+	defer cancel()
+	_, err := s.n.propose(ctx, &meta.Declare{Node: a.Node, Epoch: a.Epoch, Condition: c})
+	if err == nil {
+		return
+	}
+	s.n.logger.Warn("cluster: node not declared", "about", uint64(a.Node), "condition", c.String(), "err", err)
+	var refused *meta.RefusedError
+	if !errors.As(err, &refused) {
+		s.mu.Lock()
+		s.detector = nil // what it thinks is not what the cluster knows: it starts over
+		s.mu.Unlock()
+	}
+}
+
+const (
+	servicePing  = "cluster.ping"
+	serviceProbe = "cluster.probe"
+)
+
+// probe reaches a node, by itself and by way of others.
+func (s *sentinel) probe(a liveness.Action) {
+	ctx, cancel := context.WithTimeout(s.n.life, tryFor)
+	defer cancel()
+	var work sync.WaitGroup
+	work.Go(func() { s.answered(a.Node, 0, s.n.ping(ctx, a.Node, a.Epoch)) })
+	for _, via := range a.Via {
+		work.Go(func() {
+			req := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(a.Node)), a.Epoch)
+			if b, err := s.n.net.Call(ctx, via, serviceProbe, req); err == nil && len(b) == 1 {
+				s.answered(a.Node, via, b[0] == 1)
+			}
+		})
+	}
+	work.Wait()
+}
+
+func (s *sentinel) answered(id, via consensus.NodeID, reached bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.detector != nil {
+		s.detector.Answered(id, via, reached, s.now())
+	}
+}
+
+// ping says whether a node answers, under an epoch.
+func (n *Node) ping(ctx context.Context, id consensus.NodeID, epoch uint64) bool {
+	b, err := n.net.Call(ctx, id, servicePing, nil)
+	if err != nil {
+		return false
+	}
+	at, k := binary.Uvarint(b)
+	return k == len(b) && at == epoch
+}
+
+func (n *Node) servePing(context.Context, consensus.NodeID, []byte) ([]byte, error) {
+	if n.host.Stats().Stalled {
+		return nil, fmt.Errorf("cluster: node %d stands still", n.id.Node)
+	}
+	return binary.AppendUvarint(nil, n.host.Epoch()), nil
+}
+
+// probeFor bounds a probe for another node.
+const probeFor = 500 * time.Millisecond
+
+func (n *Node) serveProbe(ctx context.Context, _ consensus.NodeID, req []byte) ([]byte, error) {
+	id, k := binary.Uvarint(req)
+	epoch, j := binary.Uvarint(req[max(k, 0):])
+	if k <= 0 || j <= 0 || k+j != len(req) {
+		return nil, fmt.Errorf("cluster: %s: request %x is malformed", serviceProbe, req)
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeFor)
+	defer cancel()
+	if n.ping(ctx, consensus.NodeID(id), epoch) {
+		return []byte{1}, nil
+	}
+	return []byte{0}, nil
+}
