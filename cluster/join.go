@@ -109,7 +109,7 @@ func (n *Node) serveJoin(ctx context.Context, _ consensus.NodeID, req []byte) ([
 	if !ok {
 		return nil, fmt.Errorf("cluster: %s: %T is no request to join", serviceJoin, c)
 	}
-	a, err := n.propose(ctx, j)
+	a, err := n.Propose(ctx, j)
 	var refused *meta.RefusedError
 	if err != nil && !errors.As(err, &refused) {
 		return nil, err
@@ -135,7 +135,7 @@ func (n *Node) register() {
 		commands = append([]meta.Command{first}, commands...)
 	}
 	for _, c := range commands {
-		if _, err := n.propose(n.life, c); err != nil {
+		if _, err := n.Propose(n.life, c); err != nil {
 			if n.life.Err() == nil {
 				n.fail(err)
 				close(n.joined)
@@ -203,4 +203,5 @@ func (n *Node) serve() {
 	n.net.Handle(serviceBeat, n.serveBeat)
 	n.net.Handle(servicePing, n.servePing)
 	n.net.Handle(serviceProbe, n.serveProbe)
+	n.net.Handle(serviceLatest, n.serveLatest)
 }

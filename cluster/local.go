@@ -59,19 +59,13 @@ func NewLocal(ctx context.Context, nodes int, o LocalOptions) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Local{o: o, pool: pool, nodes: make([]*Node, nodes)}
+	l := &Local{o: o, pool: pool}
 	if !o.TCP {
 		l.network = transport.NewNetwork(o.Network)
 		l.sim = &Sim{Network: l.network}
 	}
-	for i := range nodes {
-		fs, dir := vfs.FS(nil), ""
-		if o.FS != nil {
-			fs, dir = o.FS(i + 1)
-		} else {
-			fs, dir = vfs.NewMem(), "node"
-		}
-		l.fs, l.dirs = append(l.fs, fs), append(l.dirs, dir)
+	for range nodes {
+		l.grow()
 	}
 	if err := l.boot(ctx); err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -119,6 +113,39 @@ func (l *Local) Start(ctx context.Context, i int) error {
 	}
 	l.nodes[i-1] = n
 	return nil
+}
+
+// Add starts one node more.
+func (l *Local) Add(ctx context.Context) error {
+	l.grow()
+	if err := l.Start(ctx, len(l.nodes)); err != nil {
+		l.nodes = l.nodes[:len(l.nodes)-1]
+		l.fs, l.dirs = l.fs[:len(l.nodes)], l.dirs[:len(l.nodes)]
+		return err
+	}
+	return nil
+}
+
+// Drop closes the last node and forgets it.
+func (l *Local) Drop() error {
+	last := len(l.nodes) - 1
+	var err error
+	if n := l.nodes[last]; n != nil {
+		err = n.Close()
+	}
+	l.nodes, l.fs, l.dirs = l.nodes[:last], l.fs[:last], l.dirs[:last]
+	return err
+}
+
+// grow makes room for a node.
+func (l *Local) grow() {
+	fs, dir := vfs.FS(nil), ""
+	if l.o.FS != nil {
+		fs, dir = l.o.FS(len(l.nodes) + 1)
+	} else {
+		fs, dir = vfs.NewMem(), "node"
+	}
+	l.fs, l.dirs, l.nodes = append(l.fs, fs), append(l.dirs, dir), append(l.nodes, nil)
 }
 
 // Node returns the i-th node, nil while it is down.

@@ -11,20 +11,20 @@ import (
 // returns when the cluster has taken that in; [meta.State] shows the progress. It is
 // refused where the other nodes are too few for what shards are to have.
 func (n *Node) Decommission(ctx context.Context, id consensus.NodeID) error {
-	_, err := n.propose(ctx, &meta.Drain{Node: id})
+	_, err := n.Propose(ctx, &meta.Drain{Node: id})
 	return err
 }
 
 // Recommission takes a Decommission back. What has moved away does not come back by
 // itself, but the node gets its share.
 func (n *Node) Recommission(ctx context.Context, id consensus.NodeID) error {
-	_, err := n.propose(ctx, &meta.Drain{Node: id, Off: true})
+	_, err := n.Propose(ctx, &meta.Drain{Node: id, Off: true})
 	return err
 }
 
 // Remove removes a node for good: one that was decommissioned and holds nothing any
 // more, dead or alive. It never acts again, and its id is never given out again.
 func (n *Node) Remove(ctx context.Context, id consensus.NodeID) error {
-	_, err := n.propose(ctx, &meta.Remove{Node: id})
+	_, err := n.Propose(ctx, &meta.Remove{Node: id})
 	return err
 }

@@ -313,3 +313,6 @@ func (n *Node) stop(host func(*consensus.Host) error) error {
 	}
 	return err
 }
+
+// Traffic counts what the node sent and received.
+func (n *Node) Traffic() transport.Stats { return n.net.Stats() }

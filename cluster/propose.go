@@ -25,12 +25,12 @@ const (
 	perhaps          // nobody knows
 )
 
-// propose has the meta group carry out a command, whoever leads it. All commands of
+// Propose has the meta group carry out a command, whoever leads it. All commands of
 // package meta can be repeated, so an attempt that may have worked is made again. It
 // returns a *meta.RefusedError if the command was refused; if ctx ended first, an
 // error that wraps consensus.ErrUnknown if an attempt may have worked, and
 // consensus.ErrRejected if none did.
-func (n *Node) propose(ctx context.Context, c meta.Command) (meta.Answer, error) {
+func (n *Node) Propose(ctx context.Context, c meta.Command) (meta.Answer, error) {
 	data := meta.Encode(nil, c)
 	outcome := consensus.ErrRejected
 	var last error

@@ -191,7 +191,7 @@ func (n *Node) report(g consensus.GroupID) error {
 	if ok && sh.Version >= st.ConfigIndex {
 		return nil
 	}
-	_, err = n.propose(n.life, reportOf(st))
+	_, err = n.Propose(n.life, reportOf(st))
 	var refused *meta.RefusedError
 	if errors.As(err, &refused) && !errors.Is(err, meta.ErrNoShard) { // which is but not known yet
 		n.logger.Error("cluster: the meta group does not know this shard as it is", "group", uint64(g), "err", err)

@@ -118,7 +118,7 @@ func (s *sentinel) do(a liveness.Action) {
 	s.n.logger.Warn("cluster: node declared", "about", uint64(a.Node), "epoch", a.Epoch, "condition", c.String())
 	ctx, cancel := context.WithTimeout(s.n.life, errandFor)
 	defer cancel()
-	_, err := s.n.propose(ctx, &meta.Declare{Node: a.Node, Epoch: a.Epoch, Condition: c})
+	_, err := s.n.Propose(ctx, &meta.Declare{Node: a.Node, Epoch: a.Epoch, Condition: c})
 	if err == nil {
 		return
 	}

@@ -49,7 +49,7 @@ func (n *Node) CreateShard(ctx context.Context, spec ShardSpec) (meta.ShardID, e
 	for _, id := range on {
 		c.Nodes = append(c.Nodes, consensus.NodeID(id))
 	}
-	a, err := n.propose(ctx, c)
+	a, err := n.Propose(ctx, c)
 	if err != nil {
 		return 0, err
 	}

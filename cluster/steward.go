@@ -106,7 +106,7 @@ func (s *steward) size(state *meta.State) {
 func (s *steward) propose(c meta.Command) {
 	ctx, cancel := context.WithTimeout(s.n.life, errandFor)
 	defer cancel()
-	if _, err := s.n.propose(ctx, c); err != nil {
+	if _, err := s.n.Propose(ctx, c); err != nil {
 		s.n.logger.Info("cluster: steward", "err", err)
 	}
 }
@@ -209,7 +209,7 @@ func (s *steward) look(m *meta.Move, st consensus.Status, seen uint64) scene {
 func (s *steward) finish(ctx context.Context, m *meta.Move, st consensus.Status) bool {
 	for _, c := range []meta.Command{reportOf(st), &meta.End{Shard: m.Shard, Move: m.ID}} {
 		ctx, cancel := context.WithTimeout(ctx, errandFor)
-		_, err := s.n.propose(ctx, c)
+		_, err := s.n.Propose(ctx, c)
 		cancel()
 		var refused *meta.RefusedError
 		if err != nil && !errors.As(err, &refused) {

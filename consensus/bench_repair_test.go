@@ -30,7 +30,7 @@ func patience(o *consensus.Options) {
 //
 //	go test -run='^$' -bench=Conflict -count=10 ./consensus
 func BenchmarkConflict(b *testing.B) {
-	for _, entries := range []int{1, 100, 10000} {
+	for _, entries := range harness.Points([]int{100}, []int{1, 100, 10000}) {
 		b.Run(harness.Name("entries", entries), func(b *testing.B) {
 			w := &watch{}
 			c := bootBench(b, setup{disk: "none", net: "sim", options: func(o *consensus.Options) {

@@ -11,7 +11,7 @@ import (
 //
 //	go test -run='^$' -bench=Overhead ./harness
 func BenchmarkOverhead(b *testing.B) {
-	for _, clients := range Axis("clients", 1, 2, 64, 256) {
+	for _, clients := range Axis("clients", Points([]int{1, 64}, []int{1, 2, 64, 256})...) {
 		b.Run(Name("clients", clients), func(b *testing.B) {
 			Run(b, Spec{Clients: clients}, func(*Client) error { return nil })
 		})
@@ -24,7 +24,7 @@ func BenchmarkOverhead(b *testing.B) {
 //
 //	go test -run='^$' -bench=OpenOverhead ./harness
 func BenchmarkOpenOverhead(b *testing.B) {
-	for _, clients := range Axis("clients", 2, 64) {
+	for _, clients := range Axis("clients", Points([]int{64}, []int{2, 64})...) {
 		b.Run(Name("clients", clients), func(b *testing.B) {
 			s := Spec{Clients: clients, Schedule: load.Constant(1e7), Overload: true}
 			Run(b, s, func(*Client) error { return nil })
@@ -45,7 +45,7 @@ func BenchmarkMicro(b *testing.B) {
 //
 //	go test -run='^$' -bench=Permit ./harness
 func BenchmarkPermit(b *testing.B) {
-	for _, clients := range Axis("clients", 2, 64, 256) {
+	for _, clients := range Axis("clients", Points([]int{64}, []int{2, 64, 256})...) {
 		b.Run(Name("clients", clients), func(b *testing.B) {
 			s := Spec{Clients: clients}
 			if err := s.validate(); err != nil {
@@ -66,7 +66,7 @@ func BenchmarkPermit(b *testing.B) {
 //	go test -run='^$' -bench=Overhead ./harness
 func BenchmarkOverheadWatched(b *testing.B) {
 	keeping(b, &ledger{})
-	for _, clients := range Axis("clients", 1, 256) {
+	for _, clients := range Axis("clients", Points([]int{1}, []int{1, 256})...) {
 		b.Run(Name("clients", clients), func(b *testing.B) {
 			Run(b, Spec{Clients: clients}, func(*Client) error { return nil })
 		})

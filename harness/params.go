@@ -58,6 +58,15 @@ func Quick() bool { return settings().mode == ModeQuick && !settings().full }
 // rather than a centre case and variations of one axis (PHANTOM_MATRIX=full).
 func Full() bool { return settings().full }
 
+// Points returns the points of an axis, or of a product of axes, that a benchmark
+// should take: few, which tell most, or with the full matrix all of them.
+func Points[T any](few, all []T) []T {
+	if Full() {
+		return all
+	}
+	return few
+}
+
 // Seed returns the seed of this run. The same seed gives the same workload and
 // the same faults; it fixes no interleaving. Default: 1.
 func Seed() uint64 {

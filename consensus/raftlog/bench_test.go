@@ -87,7 +87,7 @@ func openGrown(b *testing.B) *raftlog.Disk {
 //	go test -run='^$' -bench=Append/ -count=10 ./consensus/raftlog
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range []int{128, 8192} {
-		for _, batch := range []int{1, 16, 256} {
+		for _, batch := range harness.Points([]int{1, 256}, []int{1, 16, 256}) {
 			b.Run(harness.Name("disk", harness.DiskLabel("sync"), "batch", batch, "size", size), func(b *testing.B) {
 				d := openGrown(b)
 				w := newWriter(b, logOf(b, d, 1), 1, batch, size)
@@ -125,12 +125,15 @@ func BenchmarkAppendGroups(b *testing.B) {
 	}
 }
 
+// entries are so many of so many bytes.
+type entries struct{ batch, size int }
+
 // BenchmarkEncode asks what an append costs the CPU without a disk, with the
 // making of its entries. An operation is a batch.
 //
 //	go test -run='^$' -bench=Encode -count=10 ./consensus/raftlog
 func BenchmarkEncode(b *testing.B) {
-	for _, c := range []struct{ batch, size int }{{1, 128}, {256, 128}, {1, 8192}} {
+	for _, c := range harness.Points([]entries{{1, 128}}, []entries{{1, 128}, {256, 128}, {1, 8192}}) {
 		b.Run(harness.Name("batch", c.batch, "size", c.size), func(b *testing.B) {
 			d := open(b, vfs.NewMem(), "log", raftlog.Options{Inline: true, MaxSegmentBytes: 4 << 20})
 			w := newWriter(b, logOf(b, d, 1), 1, c.batch, c.size)

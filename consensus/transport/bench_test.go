@@ -75,7 +75,7 @@ func sentBy(t Transport) func() harness.Counters {
 //	go test -run='^$' -bench=Send ./consensus/transport
 func BenchmarkSend(b *testing.B) {
 	for _, net := range harness.Axis("net", "sim", "tcp") {
-		for _, batch := range []int{1, 64} {
+		for _, batch := range harness.Points([]int{64}, []int{1, 64}) {
 			b.Run(harness.Name("net", net, "batch", batch, "size", 128), func(b *testing.B) {
 				x, _, c := ends(b, net)
 				m := appends(batch, 128)
@@ -103,7 +103,7 @@ func BenchmarkSend(b *testing.B) {
 //	go test -run='^$' -bench=Call ./consensus/transport
 func BenchmarkCall(b *testing.B) {
 	for _, net := range harness.Axis("net", "sim", "tcp") {
-		for _, clients := range harness.Axis("clients", 1, 64) {
+		for _, clients := range harness.Axis("clients", harness.Points([]int{1}, []int{1, 64})...) {
 			b.Run(harness.Name("net", net, "clients", clients, "size", 128), func(b *testing.B) {
 				x, y, _ := ends(b, net)
 				y.Handle("echo", func(_ context.Context, _ NodeID, req []byte) ([]byte, error) { return req, nil })

@@ -53,6 +53,8 @@ var units = []Unit{
 	{"detect-ns", "lower"},
 	{"vote-ns", "lower"},
 	{"ready-ns", "lower"},
+	{"suspect-ns", "lower"},
+	{"moves", "lower"},
 	{"learner-ns", "lower"},
 	{"promote-ns", "lower"},
 	{"remove-ns", "lower"},

@@ -1,0 +1,283 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/kv"
+	"github.com/phantomdb/phantomdb/harness"
+)
+
+// shardsPerNode is how many shards a cluster of a benchmark has for each node.
+const shardsPerNode = 3
+
+// fill makes the shards of a cluster that has none, and returns them.
+func (c *bench) fill(b *testing.B) []meta.ShardID {
+	b.Helper()
+	shards := shardsPerNode * c.nodes
+	ids := make([]meta.ShardID, shards)
+	errs := make([]error, shards)
+	var work sync.WaitGroup
+	for i := range shards {
+		span := meta.Span{Start: fmt.Sprintf("%06d", i), End: fmt.Sprintf("%06d", i+1)}
+		work.Go(func() {
+			ids[i], errs[i] = c.Node(i%c.nodes+1).CreateShard(b.Context(), cluster.ShardSpec{Span: span})
+		})
+	}
+	work.Wait()
+	for _, err := range errs {
+		require.NoError(b, err)
+	}
+	require.NoError(b, c.ready(b.Context()))
+	return ids
+}
+
+// write has every shard answer a command once, wherever its leader is.
+func (c *bench) write(ctx context.Context, ids []meta.ShardID) error {
+	errs := make([]error, len(ids))
+	var work sync.WaitGroup
+	for i, id := range ids {
+		work.Go(func() { errs[i] = c.writeOne(ctx, id) })
+	}
+	work.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *bench) writeOne(ctx context.Context, id meta.ShardID) error {
+	command := consensus.Command{Data: kv.EncodePut(nil, []byte("k"), make([]byte, 128))}
+	for {
+		for _, n := range c.Nodes() {
+			g := consensus.GroupID(id)
+			if n.Host().Leader(g).Node != n.ID() {
+				continue
+			}
+			try, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+			_, err := n.Host().Propose(try, g, command)
+			cancel()
+			if err == nil {
+				return nil
+			}
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("shard %d does not answer: %w", id, ctx.Err())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// A foreground load writes to all shards in turn until it is stopped.
+type foreground struct {
+	stop func()
+	done atomic.Int64
+}
+
+func (c *bench) load(ctx context.Context, ids []meta.ShardID, clients int) *foreground {
+	ctx, cancel := context.WithCancel(ctx)
+	f := new(foreground)
+	var work sync.WaitGroup
+	for i := range clients {
+		work.Go(func() {
+			for k := i; ctx.Err() == nil; k += clients {
+				if c.writeOne(ctx, ids[k%len(ids)]) == nil {
+					f.done.Add(1)
+				}
+			}
+		})
+	}
+	f.stop = func() { cancel(); work.Wait() }
+	return f
+}
+
+// rate is how many commands a second the load got answered during f.
+func (f *foreground) rate(during func() error) (perSecond float64, took time.Duration, err error) {
+	before, began := f.done.Load(), time.Now()
+	err = during()
+	took = time.Since(began)
+	return float64(f.done.Load()-before) / took.Seconds(), took, err
+}
+
+// BenchmarkJoin asks how long it takes from the start of a new node until it has its
+// share of all replicas and nothing is under way, while 20 clients write; dip is how
+// much of their throughput that costs.
+//
+//	go test -run='^$' -bench=Join -count=10 ./cluster
+func BenchmarkJoin(b *testing.B) {
+	nodes := harness.Nodes()
+	b.Run(harness.Name("nodes", nodes), func(b *testing.B) {
+		c := bootBench(b, nodes, "none", nil)
+		ids := c.fill(b)
+		load := c.load(b.Context(), ids, harness.Clients())
+		defer load.stop()
+		harness.Events(b, harness.Spec{Counters: c.counters}, func(int) (harness.Event, error) {
+			ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+			defer cancel()
+			whole, _, _ := load.rate(func() error { time.Sleep(50 * time.Millisecond); return nil })
+			var moved int
+			rate, took, err := load.rate(func() (err error) {
+				moved, err = c.join(ctx)
+				return err
+			})
+			if err != nil {
+				return harness.Event{}, err
+			}
+			if err := c.leave(ctx); err != nil {
+				return harness.Event{}, err
+			}
+			return harness.Event{Took: took, Values: map[string]float64{"moves": float64(moved), "dip": max(0, 1-rate/whole)}}, nil
+		})
+	})
+}
+
+// join starts one more node and waits until it has its share. It returns how many
+// replicas it got.
+func (c *bench) join(ctx context.Context) (int, error) {
+	if err := c.Add(ctx); err != nil {
+		return 0, err
+	}
+	n := c.Node(c.nodes + 1)
+	held := func(s *meta.State) (count int) {
+		for _, sh := range s.Shards() {
+			if _, ok := sh.On(n.ID()); ok {
+				count++
+			}
+		}
+		return count
+	}
+	share := 3 * shardsPerNode * c.nodes / (c.nodes + 1)
+	s, err := n.Await(ctx, func(s *meta.State) bool { return settled(s) && held(s) >= share-1 })
+	if err != nil {
+		return 0, err
+	}
+	return held(s), nil
+}
+
+// leave removes the last node.
+func (c *bench) leave(ctx context.Context) error {
+	n := c.Node(c.nodes + 1)
+	first := c.Node(1)
+	if err := first.Decommission(ctx, n.ID()); err != nil {
+		return err
+	}
+	if _, err := first.Await(ctx, func(s *meta.State) bool {
+		for _, sh := range s.Shards() {
+			if _, ok := sh.On(n.ID()); ok {
+				return false
+			}
+		}
+		return len(s.Moves()) == 0
+	}); err != nil {
+		return err
+	}
+	if err := first.Remove(ctx, n.ID()); err != nil {
+		return err
+	}
+	return c.end(c.nodes+1, c.Drop)
+}
+
+// BenchmarkDetect asks how long it takes until a node that crashed is known to be
+// suspect (suspect-ns) and dead, to the whole cluster.
+//
+//	go test -run='^$' -bench=Detect -count=10 ./cluster
+func BenchmarkDetect(b *testing.B) {
+	nodes := harness.Nodes()
+	b.Run(harness.Name("nodes", nodes, "cause", "crash"), func(b *testing.B) {
+		c := bootBench(b, nodes, "none", profileLAN)
+		require.NoError(b, c.ready(b.Context()))
+		harness.Events(b, harness.Spec{Counters: c.counters}, func(i int) (harness.Event, error) {
+			ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+			defer cancel()
+			_, at, err := c.leader(ctx)
+			if err != nil {
+				return harness.Event{}, err
+			}
+			victim := (at+i%(nodes-1))%nodes + 1 // never the one that watches
+			id := c.Node(victim).ID()
+			observer := c.Node(at)
+			began := time.Now()
+			c.crash(victim)
+			if _, err := observer.Await(ctx, func(s *meta.State) bool { return is(id, meta.Suspect)(s) || is(id, meta.Dead)(s) }); err != nil {
+				return harness.Event{}, err
+			}
+			suspected := time.Since(began)
+			for _, n := range c.Nodes() {
+				if _, err := n.Await(ctx, is(id, meta.Dead)); err != nil {
+					return harness.Event{}, err
+				}
+			}
+			took := time.Since(began)
+			if err := c.back(ctx, victim); err != nil {
+				return harness.Event{}, err
+			}
+			return harness.Event{Took: took, Values: map[string]float64{"suspect-ns": float64(suspected)}}, nil
+		})
+	})
+}
+
+// back starts a node again and waits until all is as it was.
+func (c *bench) back(ctx context.Context, i int) error {
+	if err := c.Start(ctx, i); err != nil {
+		return err
+	}
+	if err := c.Node(i).Joined(ctx); err != nil {
+		return err
+	}
+	return c.ready(ctx)
+}
+
+// BenchmarkFailover asks how long it takes from the loss of a node that leads shards
+// until every shard answers again.
+//
+//	go test -run='^$' -bench=Failover -count=10 ./cluster
+func BenchmarkFailover(b *testing.B) {
+	nodes := harness.Nodes()
+	b.Run(harness.Name("nodes", nodes), func(b *testing.B) {
+		c := bootBench(b, nodes, "none", profileLAN)
+		ids := c.fill(b)
+		harness.Events(b, harness.Spec{Counters: c.counters}, func(i int) (harness.Event, error) {
+			ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+			defer cancel()
+			if err := c.write(ctx, ids); err != nil {
+				return harness.Event{}, err
+			}
+			victim := c.mostLeaders(ids)
+			began := time.Now()
+			c.crash(victim)
+			if err := c.write(ctx, ids); err != nil {
+				return harness.Event{}, err
+			}
+			took := time.Since(began)
+			return harness.Event{Took: took}, c.back(ctx, victim)
+		})
+	})
+}
+
+// mostLeaders returns the node that leads most of the shards.
+func (c *bench) mostLeaders(ids []meta.ShardID) (most int) {
+	best := -1
+	for i := range c.nodes {
+		n, leads := c.Node(i+1), 0
+		for _, id := range ids {
+			if n.Host().Leader(consensus.GroupID(id)).Node == n.ID() {
+				leads++
+			}
+		}
+		if leads > best {
+			best, most = leads, i+1
+		}
+	}
+	return most
+}

@@ -1,0 +1,16 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/phantomdb/phantomdb/consensus"
+)
+
+// Beat sends a heartbeat and returns when it was taken.
+func (n *Node) Beat(ctx context.Context, to consensus.NodeID) error {
+	b, err := n.net.Call(ctx, to, serviceBeat, beat{epoch: n.host.Epoch()}.encode())
+	if err == nil {
+		_, err = decodePulse(b)
+	}
+	return err
+}

@@ -1,0 +1,40 @@
+package cluster_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/cluster/meta"
+)
+
+// What was acknowledged is in what is read afterwards, at every node, whether it has a
+// replica of the meta group or not; a view has it in time, and says how old it is.
+func TestLatestIsTheLatest(t *testing.T) {
+	l := boot(t, 7, lan)
+	await(t, l, "all replicas", settled)
+	for round := range uint64(50) {
+		a, err := l.Node(int(round)%7+1).Propose(within(t, time.Minute), &meta.Join{Request: 1000 + round, Profile: meta.Profile{Formats: meta.Range{Min: 1, Max: 1}}})
+		require.NoError(t, err)
+		leased := 0
+		for _, n := range l.Nodes() {
+			s, err := n.Latest(within(t, time.Minute))
+			require.NoError(t, err)
+			last := s.Nodes()[len(s.Nodes())-1]
+			require.Equal(t, a.ID, uint64(last.ID), "node %d", n.ID())
+			if s, ok := n.Leased(); ok {
+				leased++
+				last := s.Nodes()[len(s.Nodes())-1]
+				require.Equal(t, a.ID, uint64(last.ID), "node %d", n.ID())
+			}
+		}
+		require.LessOrEqual(t, leased, 1)
+	}
+	for _, n := range l.Nodes() {
+		require.Eventually(t, func() bool {
+			s, age := n.View()
+			return len(s.Nodes()) == 57 && age >= 0 && age < time.Second
+		}, 20*time.Second, time.Millisecond)
+	}
+}
