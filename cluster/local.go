@@ -162,6 +162,9 @@ func (l *Local) Nodes() []*Node {
 	return list
 }
 
+// Dirs returns the directory of each node, whether it is up or not.
+func (l *Local) Dirs() []string { return l.dirs }
+
 // Network is the simulated wire, nil with TCP.
 func (l *Local) Network() *transport.Network { return l.network }
 

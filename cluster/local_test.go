@@ -40,16 +40,24 @@ func await(t testing.TB, l *cluster.Local, what string, ok func(*meta.State) boo
 	for _, n := range l.Nodes() {
 		_, err := n.Await(within(t, 20*time.Second), ok)
 		if err != nil {
-			t.Log(n.View())
-			for _, n := range l.Nodes() {
-				for _, g := range n.Host().Groups() {
-					st, err := n.Host().Status(g)
-					t.Log(n.ID(), st, "asleep", st.Asleep, "voters", st.Voters, "learners", st.Learners, "config", st.ConfigIndex, err)
-				}
-			}
+			dump(t, l)
 		}
 		require.NoError(t, err, "%s at node %d", what, n.ID())
 	}
+}
+
+// dump logs what there is to know of a cluster in which something does not happen.
+func dump(t testing.TB, l *cluster.Local) {
+	for _, n := range l.Nodes() {
+		s, age := n.View()
+		t.Logf("node %d, err %v, at index %d, %v old, %d nodes", n.ID(), n.Err(), s.Index, age, len(s.Nodes()))
+		for _, g := range n.Host().Groups() {
+			st, err := n.Host().Status(g)
+			t.Logf("  %v asleep=%v config=%d joint=%v voters=%v learners=%v match=%v %v", st, st.Asleep, st.ConfigIndex, st.Joint, st.Voters, st.Learners, st.Match, err)
+		}
+	}
+	s, _ := l.Nodes()[0].View()
+	t.Log(s)
 }
 
 func live(count int) func(*meta.State) bool {

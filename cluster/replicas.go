@@ -40,8 +40,7 @@ func (n *Node) makeReplicas(s *meta.State) bool {
 	all := true
 	make_ := func(sh *meta.Shard, id consensus.ReplicaID, init consensus.Initial) {
 		if st, err := n.host.Status(consensus.GroupID(sh.ID)); err == nil {
-			// An earlier replica has yet to hear that it was removed.
-			all = all && st.Replica == id
+			all = all && st.Replica == id // or an earlier one is still there
 			return
 		}
 		err := n.host.Create(consensus.GroupID(sh.ID), id, init)
@@ -67,8 +66,8 @@ func (n *Node) makeReplicas(s *meta.State) bool {
 		}
 	}
 	for _, g := range n.host.Groups() {
-		if !n.wanted(s, g) {
-			n.dropReplica(g)
+		if sh, ok := s.Shard(meta.ShardID(g)); ok { // or the view is from before the shard
+			all = n.keepReplica(s, sh) && all
 		}
 	}
 	for _, m := range s.Moves() {
@@ -79,34 +78,40 @@ func (n *Node) makeReplicas(s *meta.State) bool {
 	return all
 }
 
-// wanted says whether a group's replica on this node is one that s knows of.
-func (n *Node) wanted(s *meta.State, g consensus.GroupID) bool {
-	sh, ok := s.Shard(meta.ShardID(g))
-	if !ok {
-		return true // the view is from before the shard
+// keepReplica sees to it that the replica of a shard here is the one that s knows
+// of, and reports whether it is. One that was made for a move which was given up
+// before its shard heard of it goes at once. Others ask the shard: the meta group's
+// word is not enough, and whom they know may all have left while this node was away.
+func (n *Node) keepReplica(s *meta.State, sh *meta.Shard) bool {
+	g := consensus.GroupID(sh.ID)
+	st, err := n.host.Status(g)
+	if err != nil {
+		return true
 	}
-	_, member := sh.On(n.id.Node)
-	m, moving := s.Move(sh.ID)
-	return member || moving && m.To == n.id.Node
+	if m, ok := sh.On(n.id.Node); ok && m.Replica == st.Replica {
+		return true
+	}
+	if m, ok := s.Move(sh.ID); ok && m.To == n.id.Node && m.Replica == st.Replica {
+		return true
+	}
+	if st.ConfigIndex == 0 {
+		err = n.host.Destroy(g)
+	} else {
+		err = n.host.AskRemoved(g, voters(sh))
+	}
+	if err != nil {
+		n.logger.Warn("cluster: replica that nobody knows stays", "group", uint64(g), "replica", uint64(st.Replica), "err", err)
+	}
+	return false
 }
 
-// dropReplica removes a replica that was made for a move which was given up before
-// its shard heard of it. Those that were members ask their shards, and go by
-// themselves: the meta group's word is not enough.
-func (n *Node) dropReplica(g consensus.GroupID) {
-	if st, err := n.host.Status(g); err != nil || st.ConfigIndex != 0 {
-		return
-	}
-	if err := n.host.Destroy(g); err != nil {
-		n.logger.Warn("cluster: replica of a move that was given up stays", "group", uint64(g), "err", err)
-	}
-}
-
-// voters are those that a shard begins with.
+// voters are those members of a shard that vote.
 func voters(sh *meta.Shard) []consensus.Member {
 	var list []consensus.Member
 	for _, m := range sh.Members {
-		list = append(list, m.Member)
+		if !m.Learner {
+			list = append(list, m.Member)
+		}
 	}
 	return list
 }

@@ -359,6 +359,30 @@ func (r *replica) seekRemoval() {
 	}
 }
 
+// AskRemoved has the replica of g here ask members, as somebody else knows them,
+// whether it has been removed: those that it knows itself may all have left while its
+// node was away. It goes on their word, as ever, never on the caller's.
+func (h *Host) AskRemoved(g GroupID, members []Member) error {
+	r, err := h.replica(g)
+	if err != nil {
+		return err
+	}
+	if !h.run(r.w, func() {
+		if r.gone {
+			return
+		}
+		for _, m := range members {
+			if m.Replica != r.id {
+				r.hint(m.Replica, m.Node)
+				r.tellAt(m.Node, m.Replica, kindAsk, r.term)
+			}
+		}
+	}) {
+		return rejected(g, ErrClosed)
+	}
+	return nil
+}
+
 // onRemoved hears from a member that this replica has been removed. It goes
 // when a majority of the voters have said so: they need it no more. Until then it
 // asks the others, once a tick: each answer is another such word, and while voters

@@ -203,3 +203,36 @@ func TestConfigIndex(t *testing.T) {
 		require.Greater(t, m.status(1).ConfigIndex, second)
 	})
 }
+
+// A replica whose members have all left while its node was away finds nobody to tell
+// it that it was removed, until somebody says where the group is now; and then it goes
+// on the group's word, not on that.
+func TestRemovedReplicaIsToldWhomToAsk(t *testing.T) {
+	awake := func(o *consensus.Options) { o.QuiesceTicks = -1 }
+	stepwise(t, manualOptions{nodes: 5, replicas: 3, host: awake}, func(t *testing.T, m *manual) {
+		m.elect(1)
+		m.isolate(3)
+		for id := consensus.ReplicaID(4); id <= 5; id++ {
+			node := consensus.NodeID(id)
+			require.NoError(t, m.host(node).Create(1, id, consensus.Initial{}))
+			m.reconfigure(1, consensus.ChangeStep{Kind: consensus.AddVoter, Member: consensus.Member{Replica: id, Node: node}})
+			m.until("the new replica", func() bool { return m.status(node).Applied == m.status(1).Applied })
+		}
+		m.reconfigure(1, removing(3), removing(2))
+		m.until("the end of replica 2", func() bool { return len(m.host(2).Groups()) == 0 })
+		m.transfer(1, 4)
+		m.until("another leader", func() bool { h := m.holders(); return len(h) == 1 && h[0] == 4 })
+		m.reconfigure(4, removing(1))
+		m.until("the end of replica 1", func() bool { return len(m.host(1).Groups()) == 0 })
+		m.wire.Heal()
+		m.tick(60)
+		require.Equal(t, []consensus.GroupID{1}, m.host(3).Groups(), "somebody told it after all")
+		// Somebody who is wrong does no harm: a member stays.
+		require.NoError(t, m.host(5).AskRemoved(1, []consensus.Member{{Replica: 4, Node: 4}, {Replica: 9, Node: 2}}))
+		require.NoError(t, m.host(3).AskRemoved(1, []consensus.Member{{Replica: 4, Node: 4}, {Replica: 5, Node: 5}}))
+		m.tick(2)
+		require.Empty(t, m.host(3).Groups())
+		require.Equal(t, []consensus.GroupID{1}, m.host(5).Groups())
+		require.ErrorIs(t, m.host(3).AskRemoved(1, nil), consensus.ErrNoReplica)
+	})
+}
