@@ -129,6 +129,7 @@ func (n *Node) beat(to consensus.NodeID, b beat) {
 		n.fail(fmt.Errorf("cluster: node %d under epoch %d: %w: it was declared dead, and must start again", n.id.Node, b.epoch, meta.ErrEpoch))
 	case pulseWell:
 		n.leader.Store(uint64(to))
+		n.views.hear(p.changed)
 		if n.views.state.Load().Index >= p.changed {
 			n.views.confirm(began)
 		}

@@ -33,7 +33,7 @@ const serviceLatest = "cluster.latest"
 // before the call. A node with a replica of the meta group asks for a read index,
 // another one whoever leads it, and waits until its view is as far.
 func (n *Node) Latest(ctx context.Context) (*meta.State, error) {
-	if m, ok := n.metaMachine(); ok {
+	if m, ok := n.metaMachine(); ok && n.host.Leader(metaGroup).Node != 0 {
 		if err := n.host.ReadIndex(ctx, metaGroup); err != nil {
 			return nil, err
 		}

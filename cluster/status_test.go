@@ -6,7 +6,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/consensus"
 )
 
 // What was acknowledged is in what is read afterwards, at every node, whether it has a
@@ -37,4 +39,30 @@ func TestLatestIsTheLatest(t *testing.T) {
 			return len(s.Nodes()) == 57 && age >= 0 && age < time.Second
 		}, 20*time.Second, time.Millisecond)
 	}
+}
+
+// A replica of the meta group that nobody fills does not blind its node.
+func TestEmptyReplicaOfTheMetaGroup(t *testing.T) {
+	l := boot(t, 7, lan)
+	await(t, l, "all replicas", settled)
+	s, _ := l.Node(1).View()
+	sh, _ := s.Shard(meta.MetaShard)
+	var outside *cluster.Node
+	for _, n := range l.Nodes() {
+		if _, ok := sh.On(n.ID()); !ok {
+			outside = n
+		}
+	}
+	require.NoError(t, outside.Host().Create(1, 99, consensus.Initial{}))
+	a, err := l.Node(1).Propose(within(t, time.Minute), &meta.Join{Request: 1000, Profile: meta.Profile{Formats: meta.Range{Min: 1, Max: 1}}})
+	require.NoError(t, err)
+	_, err = outside.Await(within(t, 20*time.Second), func(s *meta.State) bool {
+		_, ok := s.Node(consensus.NodeID(a.ID))
+		return ok
+	})
+	require.NoError(t, err)
+	s, err = outside.Latest(within(t, 20*time.Second))
+	require.NoError(t, err)
+	_, ok := s.Node(consensus.NodeID(a.ID))
+	require.True(t, ok)
 }

@@ -24,6 +24,8 @@ type views struct {
 	state atomic.Pointer[meta.State]
 	asOf  atomic.Int64 // when the state was known to be the latest, in Unix nanoseconds; 0: never
 
+	latest atomic.Uint64 // index of the latest change that the leader told of
+
 	mu       sync.Mutex
 	changed  chan struct{}                // guarded by mu; closed at the next change
 	contacts map[consensus.NodeID]contact // guarded by mu; where nodes are that said so themselves
@@ -73,6 +75,22 @@ func (v *views) confirm(at time.Time) {
 	for now := at.UnixNano(); ; {
 		old := v.asOf.Load()
 		if old >= now || v.asOf.CompareAndSwap(old, now) {
+			return
+		}
+	}
+}
+
+// keepsUp says whether a state of the node's own replica of the meta group is as far
+// as the node and the leader are: a replica may be cut off, or not be filled yet.
+func (v *views) keepsUp(s *meta.State) bool {
+	return s.Index >= v.state.Load().Index && s.Index >= v.latest.Load()
+}
+
+// hear notes which change the leader knew of.
+func (v *views) hear(changed uint64) {
+	for {
+		old := v.latest.Load()
+		if old >= changed || v.latest.CompareAndSwap(old, changed) {
 			return
 		}
 	}
@@ -182,7 +200,7 @@ func (n *Node) watch() {
 	var kept uint64 // index of what was saved
 	for i := 0; n.life.Err() == nil; i++ {
 		var err error
-		if m, ok := n.metaMachine(); ok {
+		if m, ok := n.metaMachine(); ok && n.views.keepsUp(m.State()) {
 			err = n.watchOwn(m)
 		} else {
 			err = n.watchOther(i)
@@ -212,7 +230,7 @@ func (n *Node) metaMachine() (*meta.Machine, bool) {
 		return nil, false
 	}
 	m, ok := sm.(*meta.Machine)
-	return m, ok
+	return m, ok && m.State().Cluster != 0 // or it was never told anything
 }
 
 // watchOwn takes in what the node's own replica of the meta group knows, and waits
@@ -229,8 +247,8 @@ func (n *Node) watchOwn(m *meta.Machine) error {
 // watchOther asks another node for news.
 func (n *Node) watchOther(i int) error {
 	to, ok := n.metaNode(i)
-	if !ok {
-		return errors.New("no member of the meta group is known")
+	if !ok || to == n.id.Node {
+		return errors.New("no other member of the meta group is known")
 	}
 	ctx, cancel := context.WithTimeout(n.life, 2*watchFor)
 	defer cancel()
@@ -256,7 +274,7 @@ func (n *Node) serveWatch(ctx context.Context, _ consensus.NodeID, req []byte) (
 	}
 	for began := time.Now(); ; {
 		m, ok := n.metaMachine()
-		if !ok {
+		if !ok || m.State().Index < since {
 			d := n.views.state.Load().Whole()
 			if d.Index <= since {
 				return nil, fmt.Errorf("cluster: %s: node %d has no replica of the meta group", serviceWatch, n.id.Node)
