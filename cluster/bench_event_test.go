@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -165,16 +166,22 @@ func (c *bench) join(ctx context.Context) (int, error) {
 	return held(s), nil
 }
 
-// leave removes the last node.
+// leave has the last node give up what it holds, and removes it.
 func (c *bench) leave(ctx context.Context) error {
 	n := c.Node(c.nodes + 1)
 	first := c.Node(1)
 	if err := first.Decommission(ctx, n.ID()); err != nil {
 		return err
 	}
+	return c.removed(ctx, n.ID())
+}
+
+// removed waits until a node holds nothing, removes it, and ends the last one.
+func (c *bench) removed(ctx context.Context, id consensus.NodeID) error {
+	first := c.Node(1)
 	if _, err := first.Await(ctx, func(s *meta.State) bool {
 		for _, sh := range s.Shards() {
-			if _, ok := sh.On(n.ID()); ok {
+			if _, ok := sh.On(id); ok {
 				return false
 			}
 		}
@@ -182,10 +189,66 @@ func (c *bench) leave(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := first.Remove(ctx, n.ID()); err != nil {
+	if err := first.Remove(ctx, id); err != nil {
 		return err
 	}
 	return c.end(c.nodes+1, c.Drop)
+}
+
+// BenchmarkDecommission asks how long it takes until a node has given up all its
+// replicas and is removed, while 20 clients write; dip is how much of their throughput
+// that costs.
+//
+//	go test -run='^$' -bench=Decommission -count=10 ./cluster
+func BenchmarkDecommission(b *testing.B) {
+	benchLeaving(b, func(ctx context.Context, c *bench) (map[string]float64, error) { return nil, c.leave(ctx) })
+}
+
+// BenchmarkRemoveDead asks the same of a node that crashes, with the time until it is
+// known to be dead.
+//
+//	go test -run='^$' -bench=RemoveDead -count=10 ./cluster
+func BenchmarkRemoveDead(b *testing.B) {
+	benchLeaving(b, func(ctx context.Context, c *bench) (map[string]float64, error) {
+		id, began := c.Node(c.nodes+1).ID(), time.Now()
+		c.crash(c.nodes + 1)
+		if _, err := c.Node(1).Await(ctx, is(id, meta.Dead)); err != nil {
+			return nil, err
+		}
+		found := map[string]float64{"detect-ns": float64(time.Since(began))}
+		if err := c.Node(1).Decommission(ctx, id); err != nil {
+			return nil, err
+		}
+		return found, c.removed(ctx, id)
+	})
+}
+
+// benchLeaving measures how the last node of 21 leaves.
+func benchLeaving(b *testing.B, leave func(context.Context, *bench) (map[string]float64, error)) {
+	nodes := harness.Nodes()
+	b.Run(harness.Name("nodes", nodes), func(b *testing.B) {
+		c := bootBench(b, nodes, "none", nil)
+		ids := c.fill(b)
+		load := c.load(b.Context(), ids, harness.Clients())
+		defer load.stop()
+		harness.Events(b, harness.Spec{Counters: c.counters}, func(int) (harness.Event, error) {
+			ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+			defer cancel()
+			moved, err := c.join(ctx)
+			if err != nil {
+				return harness.Event{}, err
+			}
+			whole, _, _ := load.rate(func() error { time.Sleep(50 * time.Millisecond); return nil })
+			values := map[string]float64{"moves": float64(moved)}
+			rate, took, err := load.rate(func() error {
+				more, err := leave(ctx, c)
+				maps.Copy(values, more)
+				return err
+			})
+			values["dip"] = max(0, 1-rate/whole)
+			return harness.Event{Took: took, Values: values}, err
+		})
+	})
 }
 
 // BenchmarkDetect asks how long it takes until a node that crashed is known to be

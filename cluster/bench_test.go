@@ -45,7 +45,9 @@ func (t *totals) add(n *cluster.Node) {
 func (c *bench) end(i int, how func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gone.add(c.Node(i))
+	if n := c.Node(i); n != nil {
+		c.gone.add(n)
+	}
 	return how()
 }
 

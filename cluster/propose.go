@@ -79,7 +79,8 @@ func (n *Node) metaNode(i int) (consensus.NodeID, bool) {
 	if m := n.host.Leader(metaGroup); m.Node != 0 {
 		return m.Node, true
 	}
-	if hint := consensus.NodeID(n.leader.Load()); hint != 0 {
+	// Of itself a node knows: a hint that it leads is from another time.
+	if hint := consensus.NodeID(n.leader.Load()); hint != 0 && hint != n.id.Node {
 		return hint, true
 	}
 	var list []consensus.NodeID

@@ -39,6 +39,9 @@ func (n *Node) keepReplicas() {
 func (n *Node) makeReplicas(s *meta.State) bool {
 	all := true
 	make_ := func(sh *meta.Shard, id consensus.ReplicaID, init consensus.Initial) {
+		if n.life.Err() != nil {
+			return
+		}
 		if st, err := n.host.Status(consensus.GroupID(sh.ID)); err == nil {
 			all = all && st.Replica == id // or an earlier one is still there
 			return

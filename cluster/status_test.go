@@ -66,3 +66,31 @@ func TestEmptyReplicaOfTheMetaGroup(t *testing.T) {
 	_, ok := s.Node(consensus.NodeID(a.ID))
 	require.True(t, ok)
 }
+
+// The node that led the meta group and has left it follows it like any other.
+func TestFormerLeaderFollows(t *testing.T) {
+	// Its heartbeats are so far apart that it hears of no other leader before it leaves.
+	l := boot(t, 7, func(o *cluster.LocalOptions) {
+		o.Node = func(_ int, o *cluster.Options) { o.Interval = time.Second }
+	})
+	await(t, l, "all replicas", settled)
+	for range 2 {
+		leader := l.Node(1).Host().Leader(1).Node
+		for _, n := range l.Nodes() {
+			if n.Host().Leader(1).Node == n.ID() {
+				leader = n.ID()
+			}
+		}
+		require.NoError(t, l.Node(1).Decommission(within(t, time.Minute), leader))
+		await(t, l, "that it has left", func(s *meta.State) bool {
+			sh, _ := s.Shard(meta.MetaShard)
+			_, on := sh.On(leader)
+			return !on && len(s.Moves()) == 0
+		})
+		require.NoError(t, l.Node(1).Recommission(within(t, time.Minute), leader))
+		await(t, l, "that it is back", func(s *meta.State) bool {
+			n, ok := s.Node(leader)
+			return ok && !n.Draining && settled(s)
+		})
+	}
+}

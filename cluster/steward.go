@@ -28,23 +28,30 @@ type steward struct {
 	n    *Node
 	mu   sync.Mutex
 	at   map[uint64]context.CancelFunc // guarded by mu; moves that are carried out here
+	over chan struct{}                 // holds a token when a move has ended
 	work sync.WaitGroup
 }
 
 // steward runs the node's steward while the node leads the meta group.
 func (n *Node) steward() {
-	s := &steward{n: n, at: map[uint64]context.CancelFunc{}}
+	s := &steward{n: n, at: map[uint64]context.CancelFunc{}, over: make(chan struct{}, 1)}
 	defer s.work.Wait()
 	defer s.rest()
 	for n.life.Err() == nil {
 		changed := n.views.next()
-		if _, leads := n.host.Lease(metaGroup); !leads {
+		// Its belief is enough: whatever it does is safe for anybody to do.
+		if n.host.Leader(metaGroup).Node != n.id.Node {
 			s.rest()
 			pause(n.life, lookEvery)
 			continue
 		}
 		s.turn()
-		wait(n.life, changed, planEvery)
+		select {
+		case <-changed:
+		case <-s.over:
+		case <-time.After(planEvery):
+		case <-n.life.Done():
+		}
 		pause(n.life, gather)
 	}
 }
@@ -151,8 +158,12 @@ func (s *steward) carryOn(m *meta.Move) {
 		s.carryOut(ctx, m)
 		stop()
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		delete(s.at, m.ID)
+		s.mu.Unlock()
+		select { // for one that was stopped, or waits for this one's nodes
+		case s.over <- struct{}{}:
+		default:
+		}
 	})
 }
 

@@ -343,8 +343,13 @@ func (q *removal) silent(voters []Member) []Member {
 // seekRemoval asks the members whether this replica has been removed: one that
 // applied its own removal, and one without a vote that hears of nobody, for
 // which alone would never speak up. Having applied it is not enough to go: the
-// others may still need its vote to learn that it was committed.
+// others may still need its vote to learn that it was committed. Once somebody has
+// said so it asks the others in every tick: they hear of the commit a moment later.
 func (r *replica) seekRemoval() {
+	if n := len(r.removal.said); n > 0 {
+		r.askSilent(r.removal.said[n-1].voters)
+		return
+	}
 	removed := len(r.conf.members) > 0 && r.id <= r.conf.highest && !r.conf.contains(r.id)
 	lost := r.role != raft.StateLeader && !r.conf.isVoter(r.id) && r.silent > r.host.opts.ElectionTicks
 	if !removed && !lost || r.silent%max(1, r.host.opts.ElectionTicks/2) != 0 {
@@ -399,19 +404,22 @@ func (r *replica) onRemoved(m *hostMessage) {
 			r.removal.note(m.fromReplica, voters)
 		}
 	}
-	silent := r.removal.silent(voters)
-	if len(voters)-len(silent) > len(voters)/2 {
+	if silent := r.removal.silent(voters); len(voters)-len(silent) > len(voters)/2 {
 		r.destroy(ignoreWritten{})
 		return
 	}
+	r.wake() // or no tick would let it ask again
+	r.askSilent(voters)
+}
+
+// askSilent asks those of the voters that have not said that this replica was
+// removed, once a tick.
+func (r *replica) askSilent(voters []Member) {
 	if r.removal.asked {
 		return
 	}
 	r.removal.asked = true
-	r.wake() // or no tick would let it ask again
-	for _, v := range silent {
-		if v.Replica != m.fromReplica {
-			r.tell(v.Replica, kindAsk, r.term)
-		}
+	for _, v := range r.removal.silent(voters) {
+		r.tell(v.Replica, kindAsk, r.term)
 	}
 }
