@@ -240,7 +240,7 @@ func (n *Node) watchOwn(m *meta.Machine) error {
 	if s := m.State(); s.Index > n.views.state.Load().Index {
 		n.views.advance(s)
 	}
-	wait(n.life, changed, watchFor)
+	wait(n.life, changed, n.o.Interval) // the replica may be gone, and then nothing changes
 	return nil
 }
 
@@ -287,7 +287,7 @@ func (n *Node) serveWatch(ctx context.Context, _ consensus.NodeID, req []byte) (
 		if m.State().Index >= since && !d.Empty() || left <= 0 {
 			return d.Append(nil), nil
 		}
-		wait(ctx, changed, left)
+		wait(ctx, changed, min(left, n.o.Interval)) // likewise
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
