@@ -22,11 +22,17 @@ type applyTask struct {
 // outcomes of own batches are settled here, on the worker; commands go to the
 // machine, here or on the apply workers.
 func (r *replica) apply(m *pb.Message) {
+	if parts := cutAlone(m); parts != nil {
+		for _, part := range parts {
+			r.apply(part)
+		}
+		return
+	}
 	if r.applying {
 		r.backlog = append(r.backlog, m)
 		return
 	}
-	if r.host.stopping.Load() || r.host.dead.Load() {
+	if r.gone || r.host.stopping.Load() || r.host.dead.Load() {
 		return // the log has the entries, and whoever waits is told by abandon
 	}
 	t := &applyTask{r: r, entries: m.GetEntries(), responses: m.GetResponses()}
@@ -54,6 +60,35 @@ func (r *replica) apply(m *pb.Message) {
 	}
 	t.run(&r.w.scratch)
 	r.appliedTask(t)
+}
+
+// cutAlone cuts what is to be applied before and behind each command that stands
+// alone. It returns nil if there is nothing to cut.
+func cutAlone(m *pb.Message) []*pb.Message {
+	list := m.GetEntries()
+	if len(list) == 1 {
+		return nil
+	}
+	var parts []*pb.Message
+	from := 0
+	cut := func(to int) {
+		if to > from {
+			parts = append(parts, &pb.Message{Type: m.Type, Entries: list[from:to]})
+			from = to
+		}
+	}
+	for i, e := range list {
+		if standsAlone(e) {
+			cut(i)
+			cut(i + 1)
+		}
+	}
+	if parts == nil {
+		return nil
+	}
+	cut(len(list))
+	parts[len(parts)-1].Responses = m.GetResponses()
+	return parts
 }
 
 // appliedAsync takes a task back from the apply workers.
@@ -234,7 +269,7 @@ func (a *applyBatch) add(e *pb.Entry, own *batch) error {
 	for pos := range a.decoded {
 		c := &a.decoded[pos]
 		switch c.kind {
-		case commandPlain:
+		case commandPlain, commandAlone:
 			if own != nil {
 				a.places = append(a.places, place{own: own, pos: pos, command: len(a.commands)})
 			}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 // An entry's data is a batch:
@@ -26,6 +28,7 @@ const (
 	commandOnce          // carries session and sequence: applied at most once
 	commandOpen          // opens a session: limit of sessions uvarint, of a result's bytes uvarint
 	commandExpire        // ends a slice of the idle sessions, see expiry
+	commandAlone         // stands alone in its entry and is applied by itself
 )
 
 // maxOrdinals bounds the commands of an entry: a session's id is made of the
@@ -41,6 +44,9 @@ type Command struct {
 	// Data is handed to the state machine. It is copied before Propose
 	// returns.
 	Data []byte
+	// Alone has the machine apply the command in a batch of its own, whose index
+	// is that of the command's entry. It cannot carry a session.
+	Alone bool
 }
 
 // A batch is the commands that become one entry. Clients fill it under the
@@ -49,6 +55,7 @@ type Command struct {
 type batch struct {
 	buf   []byte
 	count int
+	alone bool  // takes no further command
 	bytes int64 // charged to the quotas
 	done  chan struct{}
 
@@ -69,6 +76,7 @@ func newBatch(buf []byte) *batch {
 // add appends a command and returns its place.
 func (b *batch) add(kind byte, c *Command) int {
 	b.buf = append(b.buf, kind)
+	b.alone = kind == commandAlone
 	if kind == commandOnce {
 		b.buf = binary.AppendUvarint(b.buf, c.Session)
 		b.buf = binary.AppendUvarint(b.buf, c.Sequence)
@@ -137,7 +145,7 @@ func decodeBatch(dst []decodedCommand, data []byte) ([]decodedCommand, error) {
 			c.session, c.sequence = d.uvarint(), d.uvarint()
 		}
 		c.data = d.bytes()
-		if d.bad || c.kind > commandExpire {
+		if d.bad || c.kind > commandAlone || c.kind == commandAlone && count > 1 {
 			return dst, fmt.Errorf("%w: command %d of %d", errBadBatch, len(dst), count)
 		}
 		dst = append(dst, c)
@@ -146,6 +154,12 @@ func decodeBatch(dst []decodedCommand, data []byte) ([]decodedCommand, error) {
 		return dst, fmt.Errorf("%w: %d bytes behind the last command", errBadBatch, len(d.buf))
 	}
 	return dst, nil
+}
+
+// standsAlone says whether an entry is of a command that stands alone.
+func standsAlone(e *pb.Entry) bool {
+	data := e.GetData()
+	return e.GetType() == pb.EntryNormal && len(data) > batchHeaderBytes && data[batchHeaderBytes] == commandAlone
 }
 
 // A decoder reads the Host's own encodings. After a short or malformed value

@@ -25,6 +25,12 @@ type config struct {
 const configVersion = 2
 
 func initialConfig(g GroupID, node NodeID, id ReplicaID, init Initial) (*config, error) {
+	if init.Fork != nil {
+		if len(init.Voters) > 0 {
+			return nil, fmt.Errorf("consensus: create group %d: both Voters and Fork, expected one of them", g)
+		}
+		return init.Fork.config(g, node, id)
+	}
 	c := &config{conf: &pb.ConfState{}}
 	if len(init.Voters) > 0 {
 		c.index = initialIndex

@@ -98,6 +98,9 @@ type Initial struct {
 	// their nodes. Empty: the replica joins an existing group and waits for
 	// its leader, which is told of it by Reconfigure.
 	Voters []Member
+	// Fork is the state of another group with which this one begins, instead of
+	// Voters.
+	Fork *Fork
 }
 
 // A Member is a replica and the node it lives on.
@@ -131,7 +134,10 @@ func (h *Host) Create(g GroupID, id ReplicaID, init Initial) error {
 	}
 	defer h.creates.Delete(g)
 	var index, term uint64
-	if len(init.Voters) > 0 {
+	switch {
+	case init.Fork != nil:
+		index, term = init.Fork.Index, init.Fork.Term
+	case len(init.Voters) > 0:
 		index, term = initialIndex, initialTerm
 	}
 	if _, ok := h.replicas.Load(g); ok {
@@ -144,10 +150,17 @@ func (h *Host) Create(g GroupID, id ReplicaID, init Initial) error {
 	if err != nil {
 		return err
 	}
-	done := make(waitWritten, 1)
-	lg, err := h.log.Create(g, id, index, term, conf.encode(), done)
+	if init.Fork != nil {
+		// First the machine, then the log, as ever: what a crash leaves between them
+		// goes with the next emptyMachine.
+		state, err = init.Fork.seed(h.ctx, sm)
+	}
+	var lg *raftlog.Group
 	if err == nil {
-		err = h.await(done)
+		done := make(waitWritten, 1)
+		if lg, err = h.log.Create(g, id, index, term, conf.encode(), done); err == nil {
+			err = h.await(done)
+		}
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("consensus: create replica %d of group %d: %w", id, g, err), sm.Close())

@@ -22,11 +22,15 @@ import (
 // ErrResultTooLarge.
 func (h *Host) Propose(ctx context.Context, g GroupID, c Command) (Result, error) {
 	kind := byte(commandPlain)
-	if c.Session != 0 {
-		if c.Sequence == 0 {
-			return Result{}, rejected(g, fmt.Errorf("session %d: sequence is 0, expected 1 or more", c.Session))
-		}
+	switch {
+	case c.Session != 0 && c.Sequence == 0:
+		return Result{}, rejected(g, fmt.Errorf("session %d: sequence is 0, expected 1 or more", c.Session))
+	case c.Session != 0 && c.Alone:
+		return Result{}, rejected(g, fmt.Errorf("session %d: a command that stands alone, expected none with a session", c.Session))
+	case c.Session != 0:
 		kind = commandOnce
+	case c.Alone:
+		kind = commandAlone
 	}
 	return h.propose(ctx, g, kind, c)
 }
@@ -81,7 +85,7 @@ func (r *replica) enqueue(kind byte, c *Command) (*batch, int, error) {
 	if n := len(r.queue); n > 0 {
 		b = r.queue[n-1]
 	}
-	if b == nil || b.count >= o.MaxBatchCommands || len(b.buf)+int(size) > o.MaxBatchBytes {
+	if b == nil || b.alone || kind == commandAlone || b.count >= o.MaxBatchCommands || len(b.buf)+int(size) > o.MaxBatchBytes {
 		b = newBatch(r.spare)
 		r.spare = nil
 		r.queue = append(r.queue, b)

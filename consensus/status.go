@@ -115,20 +115,15 @@ func (r *replica) status() Status {
 	s := Status{
 		Group: r.group, Replica: r.id, Role: roleNames[b.RaftState], Term: b.GetTerm(), Leader: ReplicaID(b.Lead),
 		Commit: b.GetCommit(), Applied: r.applied.Load(), Durable: r.sm.Durable(), LogBytes: r.log.Bytes(),
-		Asleep: !r.awake, Joint: r.conf.joint(), ConfigIndex: r.conf.index,
+		Asleep: !r.awake, ConfigIndex: r.conf.index,
 	}
+	m := r.conf.membership()
+	s.Voters, s.Learners, s.Joint = m.Voters, m.Learners, m.Joint
 	if err := r.failed.Load(); err != nil {
 		s.Role, s.Leader, s.Err = "stopped", 0, *err
 	}
 	s.First, _ = r.log.FirstIndex()
 	s.Last, _ = r.log.LastIndex()
-	for _, m := range r.conf.members {
-		if slices.Contains(r.conf.conf.GetVoters(), uint64(m.Replica)) {
-			s.Voters = append(s.Voters, m)
-		} else {
-			s.Learners = append(s.Learners, m)
-		}
-	}
 	if len(b.Progress) > 0 {
 		s.Match = map[ReplicaID]uint64{}
 		for id, p := range b.Progress {

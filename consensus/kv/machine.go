@@ -106,6 +106,17 @@ func (m *Machine) Open() (consensus.State, error) {
 // ResultRows gives such a row it is too late for that: the machine is then
 // closed, with the state of its last checkpoint.
 func (m *Machine) Apply(b *consensus.Batch, results []consensus.Result) error {
+	return m.change(b, results, func() error {
+		for i, data := range b.Commands {
+			results[i].Data = m.run(data)
+		}
+		return nil
+	})
+}
+
+// change applies b, whose commands fn runs. After an error of fn the machine is
+// closed, with the state of its last checkpoint.
+func (m *Machine) change(b *consensus.Batch, results []consensus.Result, fn func() error) error {
 	if len(results) != len(b.Commands) {
 		return fmt.Errorf("kv: apply at index %d: %d results for %d commands", b.Index, len(results), len(b.Commands))
 	}
@@ -120,8 +131,9 @@ func (m *Machine) Apply(b *consensus.Batch, results []consensus.Result) error {
 	if b.Index <= m.state.index {
 		return fmt.Errorf("kv: apply at index %d: %d is applied already", b.Index, m.state.index)
 	}
-	for i, data := range b.Commands {
-		results[i].Data = m.run(data)
+	if err := fn(); err != nil {
+		m.open, m.state = false, state{}
+		return fmt.Errorf("kv: apply at index %d: %w", b.Index, err)
 	}
 	m.state.setRows(b.Rows)
 	if b.ResultRows != nil {
