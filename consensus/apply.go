@@ -170,7 +170,8 @@ func (t *applyTask) run(a *applyBatch) {
 	if len(a.rows) > 0 {
 		rows = append(rows, a.rows...)
 	}
-	if t.err = a.apply(r.sm, &Batch{Index: last.GetIndex(), Term: last.GetTerm(), Commands: a.commands, Rows: rows}); t.err != nil {
+	b := &Batch{Index: last.GetIndex(), Term: last.GetTerm(), Commands: a.commands, Rows: rows, Alone: standsAlone(t.entries[0])}
+	if t.err = a.apply(r.sm, b); t.err != nil {
 		return
 	}
 	r.reached.Store(last.GetIndex())

@@ -2,6 +2,7 @@ package consensus_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -27,6 +28,9 @@ var alone = []byte("fork")
 
 func (m *forking) Apply(b *consensus.Batch, results []consensus.Result) error {
 	for _, c := range b.Commands {
+		if string(c) != string(alone) && b.Alone {
+			return errors.New("a batch stands alone that was not to")
+		}
 		if string(c) == string(alone) {
 			view, err := m.View()
 			if err != nil {
@@ -36,7 +40,7 @@ func (m *forking) Apply(b *consensus.Batch, results []consensus.Result) error {
 				WritePart(w io.Writer, start, end string, at consensus.State) error
 			})
 			m.mu.Lock()
-			m.crowded = m.crowded || len(b.Commands) > 1
+			m.crowded = m.crowded || len(b.Commands) > 1 || !b.Alone
 			m.forks = append(m.forks, &consensus.Fork{View: view, Index: b.Index, Term: b.Term, Write: func(w io.Writer, at consensus.State) error {
 				return part.WritePart(w, "m", "", at)
 			}})

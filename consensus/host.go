@@ -73,13 +73,8 @@ func New(o Options) (*Host, error) {
 	if err := h.beginLife(recovered); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	for _, info := range recovered {
-		if info.Destroyed {
-			continue
-		}
-		if err := h.reopen(info.Group); err != nil {
-			return nil, errors.Join(err, h.Close())
-		}
+	if err := h.reopenAll(recovered); err != nil {
+		return nil, errors.Join(err, h.Close())
 	}
 	h.net.Receive(h)
 	h.net.HandleStream(snapshotService, h.snaps.receive)
@@ -221,31 +216,65 @@ type waitWritten chan error
 
 func (c waitWritten) Written(err error) { c <- err }
 
-func (h *Host) reopen(g GroupID) error {
+// reopenAll opens the replicas that the log has. All are there before any goes on: the
+// machine of one may look at another's.
+func (h *Host) reopenAll(recovered []raftlog.Info) error {
+	var err error
+	var all []*replica
+	for _, info := range recovered {
+		if info.Destroyed {
+			continue
+		}
+		var r *replica
+		if r, err = h.reopen(info.Group); err != nil {
+			break
+		}
+		all = append(all, r)
+	}
+	for _, r := range all { // after an error too, so that they are closed
+		h.begin(r)
+	}
+	return err
+}
+
+func (h *Host) reopen(g GroupID) (*replica, error) {
 	lg, err := h.log.Group(g)
 	if err != nil {
-		return fmt.Errorf("consensus: open group %d: %w", g, err)
+		return nil, fmt.Errorf("consensus: open group %d: %w", g, err)
 	}
 	sm, state, err := h.openMachine(g)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return h.start(g, lg, sm, state)
+	return h.assemble(g, lg, sm, state)
 }
 
-// start makes a replica of what log and machine hold and hands it to its
-// worker.
-func (h *Host) start(g GroupID, lg *raftlog.Group, sm StateMachine, state State) error {
+// assemble makes a replica of what log and machine hold.
+func (h *Host) assemble(g GroupID, lg *raftlog.Group, sm StateMachine, state State) (*replica, error) {
 	r, err := newReplica(h, g, lg, sm, state)
 	if err != nil {
-		return errors.Join(err, sm.Close())
+		return nil, errors.Join(err, sm.Close())
 	}
 	h.replicas.Store(g, r)
+	return r, nil
+}
+
+// start assembles a replica and hands it to its worker.
+func (h *Host) start(g GroupID, lg *raftlog.Group, sm StateMachine, state State) error {
+	r, err := h.assemble(g, lg, sm, state)
+	if err != nil {
+		return err
+	}
+	h.begin(r)
+	return nil
+}
+
+// begin hands a replica to its worker.
+func (h *Host) begin(r *replica) {
 	ran := h.run(r.w, func() { r.shard.add(r) })
 	if !ran || h.dead.Load() { // fail may not have seen it
 		r.abandon(ErrClosed, false)
 	}
-	return nil
 }
 
 // replica finds the replica of g, for a caller's use.

@@ -74,6 +74,9 @@ type Batch struct {
 	Index, Term uint64
 	// Commands are in the order of the log.
 	Commands [][]byte
+	// Alone says that the only command was proposed to stand alone: every replica
+	// applies it so.
+	Alone bool
 	// Rows replace rows of the same key.
 	Rows []Row
 	// ResultRows, if set, is called once, when all results are filled in, and

@@ -72,6 +72,8 @@ type Status struct {
 	// ConfigIndex is the index of the entry that made this configuration: of two,
 	// the higher one is the later.
 	ConfigIndex uint64
+	// Highest is the highest replica id that ever was a member.
+	Highest ReplicaID
 	// Match is how far each member's log is known to agree, on the leader.
 	Match map[ReplicaID]uint64
 	// Err is the error of its machine after which the replica stopped for good,
@@ -115,7 +117,7 @@ func (r *replica) status() Status {
 	s := Status{
 		Group: r.group, Replica: r.id, Role: roleNames[b.RaftState], Term: b.GetTerm(), Leader: ReplicaID(b.Lead),
 		Commit: b.GetCommit(), Applied: r.applied.Load(), Durable: r.sm.Durable(), LogBytes: r.log.Bytes(),
-		Asleep: !r.awake, ConfigIndex: r.conf.index,
+		Asleep: !r.awake, ConfigIndex: r.conf.index, Highest: r.conf.highest,
 	}
 	m := r.conf.membership()
 	s.Voters, s.Learners, s.Joint = m.Voters, m.Learners, m.Joint

@@ -85,6 +85,17 @@ func TestParts(t *testing.T) {
 	}
 }
 
+func TestFlushIf(t *testing.T) {
+	m := opened(t, "a")
+	asked := uint64(0)
+	no := func(index uint64) bool { asked = index; return false }
+	require.ErrorIs(t, m.FlushIf(t.Context(), 3, no), kv.ErrHeld)
+	require.Equal(t, uint64(5), asked)
+	require.Zero(t, m.Durable())
+	require.NoError(t, m.FlushIf(t.Context(), 3, func(uint64) bool { return true }))
+	require.Equal(t, uint64(5), m.Durable())
+}
+
 func TestAbsorbWhatIsNoView(t *testing.T) {
 	m := opened(t, "a")
 	require.ErrorContains(t, m.Absorb(&consensus.Batch{Index: 6, Term: 2}, nil), "expected a view")
