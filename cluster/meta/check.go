@@ -33,7 +33,7 @@ func (s *State) Check() error {
 	}
 	for _, m := range s.Moves() {
 		sh, ok := s.shards.Get(m.Shard)
-		if !ok || m.ID > s.last.move || m.Replica > sh.Replicas {
+		if !ok || m.ID > s.last.move || m.Replica > sh.Replicas || uint64(m.Other) > s.last.shard {
 			return fmt.Errorf("meta: %v of replica %d: no such shard, or ids that were not given out", m, m.Replica)
 		}
 	}
@@ -63,7 +63,10 @@ func (s *State) checkShard(sh *Shard) error {
 		}
 		nodes = append(nodes, m.Node)
 	}
+	into, merging := s.moves.Get(sh.Into)
 	switch at, _ := s.spans.Get(sh.Span.Start); {
+	case sh.Into != 0 && (!merging || into.Kind != MoveMerge || into.Other != sh.ID):
+		return fmt.Errorf("is being merged into shard %d, which does %v", sh.Into, into)
 	case sh.ID == 0 || uint64(sh.ID) > s.last.shard:
 		return fmt.Errorf("ids to %d were given out", s.last.shard)
 	case len(nodes) == 0 || !distinct(nodes):

@@ -234,16 +234,20 @@ type Begin struct {
 	Shard    ShardID
 	Kind     MoveKind
 	From, To consensus.NodeID
+	Key      string  // of a split
+	Other    ShardID // of a merge
 	Why      string
 }
 
 func (*Begin) kind() byte { return kindBegin }
 func (c *Begin) append(b []byte) []byte {
-	return appendText(appendNumbers(b, uint64(c.Shard), uint64(c.Kind), uint64(c.From), uint64(c.To)), c.Why)
+	b = appendNumbers(b, uint64(c.Shard), uint64(c.Kind), uint64(c.From), uint64(c.To), uint64(c.Other))
+	return appendText(appendText(b, c.Key), c.Why)
 }
 func (c *Begin) read(r *reader) {
-	c.Shard, c.Kind = ShardID(r.uvarint()), MoveKind(r.within(uint64(MoveSwap)))
-	c.From, c.To, c.Why = consensus.NodeID(r.uvarint()), consensus.NodeID(r.uvarint()), r.text(MaxWhyBytes)
+	c.Shard, c.Kind = ShardID(r.uvarint()), MoveKind(r.within(uint64(MoveMerge)))
+	c.From, c.To, c.Other = consensus.NodeID(r.uvarint()), consensus.NodeID(r.uvarint()), ShardID(r.uvarint())
+	c.Key, c.Why = r.text(MaxKeyBytes), r.text(MaxWhyBytes)
 }
 
 // End ends a move, done or given up. What the shard's members are then a Report has

@@ -50,6 +50,7 @@ func readNode(r *reader) *Node {
 
 func (sh *Shard) append(b []byte) []byte {
 	b = appendNumbers(append(b, recordVersion), uint64(sh.ID), sh.Generation, sh.Version, uint64(sh.Want), uint64(sh.Replicas), sh.Request)
+	b = appendNumbers(b, uint64(sh.Parent), sh.Born, uint64(sh.Into))
 	b = appendTexts(appendText(appendText(b, sh.Span.Start), sh.Span.End), sh.Require)
 	return appendMembers(b, sh.Members)
 }
@@ -57,7 +58,7 @@ func (sh *Shard) append(b []byte) []byte {
 func readShard(r *reader) *Shard {
 	return &Shard{
 		ID: ShardID(r.uvarint()), Generation: r.uvarint(), Version: r.uvarint(), Want: int(r.within(MaxMembers)),
-		Replicas: consensus.ReplicaID(r.uvarint()), Request: r.uvarint(), Span: readSpan(r),
+		Replicas: consensus.ReplicaID(r.uvarint()), Request: r.uvarint(), Parent: ShardID(r.uvarint()), Born: r.uvarint(), Into: ShardID(r.uvarint()), Span: readSpan(r),
 		Require: r.texts(MaxLocality, MaxLocalityBytes), Members: readMembers(r),
 	}
 }
@@ -83,15 +84,15 @@ func readMembers(r *reader) []Member {
 }
 
 func (m *Move) append(b []byte) []byte {
-	b = appendNumbers(append(b, recordVersion), m.ID, uint64(m.Shard), uint64(m.Kind), uint64(m.From), uint64(m.To), uint64(m.Replica))
-	return appendText(b, m.Why)
+	b = appendNumbers(append(b, recordVersion), m.ID, uint64(m.Shard), uint64(m.Kind), uint64(m.From), uint64(m.To), uint64(m.Replica), uint64(m.Other))
+	return appendText(appendText(b, m.Key), m.Why)
 }
 
 func readMove(r *reader) *Move {
 	return &Move{
-		ID: r.uvarint(), Shard: ShardID(r.uvarint()), Kind: MoveKind(r.within(uint64(MoveSwap))),
+		ID: r.uvarint(), Shard: ShardID(r.uvarint()), Kind: MoveKind(r.within(uint64(MoveMerge))),
 		From: consensus.NodeID(r.uvarint()), To: consensus.NodeID(r.uvarint()), Replica: consensus.ReplicaID(r.uvarint()),
-		Why: r.text(MaxWhyBytes),
+		Other: ShardID(r.uvarint()), Key: r.text(MaxKeyBytes), Why: r.text(MaxWhyBytes),
 	}
 }
 
@@ -149,7 +150,9 @@ func (s *State) unset(kind byte, id uint64) error {
 	case recordShard:
 		s.Placed++
 		if sh, ok := s.shards.Delete(ShardID(id)); ok {
-			s.spans.Delete(sh.Span.Start)
+			if at, _ := s.spans.Get(sh.Span.Start); at == sh.ID { // or it has passed to another
+				s.spans.Delete(sh.Span.Start)
+			}
 			s.made.Delete(sh.Request)
 		}
 	case recordMove:
@@ -179,7 +182,9 @@ func (s *State) setMove(m *Move) {
 func (s *State) setShard(sh *Shard) {
 	s.Placed++
 	old, ok := s.shards.Set(sh.ID, sh)
-	s.made.Set(sh.Request, sh.ID)
+	if sh.Request != 0 {
+		s.made.Set(sh.Request, sh.ID)
+	}
 	if sh.ID == MetaShard {
 		return
 	}

@@ -209,9 +209,10 @@ func command(t testing.TB, d *datadriven.TestData) meta.Command {
 	case "want":
 		return &meta.Want{Shard: shard, Want: int(id("want"))}
 	case "begin":
-		kinds := map[string]meta.MoveKind{"add": meta.MoveAdd, "remove": meta.MoveRemove, "swap": meta.MoveSwap}
+		kinds := map[string]meta.MoveKind{"add": meta.MoveAdd, "remove": meta.MoveRemove, "swap": meta.MoveSwap, "split": meta.MoveSplit, "merge": meta.MoveMerge}
 		return &meta.Begin{
-			Shard: shard, Kind: kinds[text("kind")], From: consensus.NodeID(id("from")), To: consensus.NodeID(id("to")), Why: text("why"),
+			Shard: shard, Kind: kinds[text("kind")], From: consensus.NodeID(id("from")), To: consensus.NodeID(id("to")),
+			Key: text("key"), Other: meta.ShardID(id("other")), Why: text("why"),
 		}
 	case "end":
 		return &meta.End{Shard: shard, Move: id("move")}

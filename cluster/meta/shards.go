@@ -61,17 +61,40 @@ func (c *Report) run(t *turn) Answer {
 	if a := t.checkMembers(&sh, c.Members); a.code != 0 {
 		return a
 	}
-	if c.Generation > sh.Generation && sh.ID != MetaShard {
-		for _, other := range t.In(c.Span) {
-			if other.ID != sh.ID {
-				return refuse(ErrOverlap, "report of shard %d with span %v: shard %d has %v", sh.ID, c.Span, other.ID, other.Span)
-			}
+	if c.Generation > sh.Generation && c.Span != sh.Span {
+		if a := t.changeSpan(&sh, c); a.code != 0 {
+			return a
 		}
-		sh.Span = c.Span
 	}
 	sh.Generation, sh.Version, sh.Members = c.Generation, c.Version, c.Members
 	t.putShard(&sh)
 	return done(uint64(sh.ID))
+}
+
+// changeSpan follows a split or merge that the shard's log has done.
+func (t *turn) changeSpan(sh *Shard, c *Report) Answer {
+	m, _ := t.moves.Get(sh.ID)
+	switch {
+	case m != nil && m.Kind == MoveSplit && c.Span == Span{sh.Span.Start, m.Key}:
+		child := &Shard{
+			ID: m.Other, Span: Span{m.Key, sh.Span.End}, Generation: c.Generation, Version: 1, Members: slices.Clone(c.Members),
+			Want: sh.Want, Require: sh.Require, Replicas: sh.Replicas, Parent: sh.ID, Born: c.Generation,
+		}
+		sh.Span = c.Span
+		t.putShard(sh) // before the child, which takes over a part of its span
+		t.putShard(child)
+		return Answer{}
+	case m != nil && m.Kind == MoveMerge:
+		right, ok := t.shards.Get(m.Other)
+		if !ok || c.Span != (Span{sh.Span.Start, right.Span.End}) {
+			break
+		}
+		_ = t.unset(recordShard, uint64(right.ID)) // fails for other kinds only
+		t.changed(recordShard, uint64(right.ID), nil)
+		sh.Span = c.Span
+		return Answer{}
+	}
+	return refuse(ErrInvalid, "report of shard %d with span %v: it has %v, and no move that would change that", sh.ID, c.Span, sh.Span)
 }
 
 // checkMembers refuses members that no change of this state's could have led to.
@@ -117,25 +140,76 @@ func (c *Begin) run(t *turn) Answer {
 		return a
 	}
 	if m, ok := t.moves.Get(sh.ID); ok {
-		if m.Kind == c.Kind && m.From == c.From && m.To == c.To {
+		if m.Kind == c.Kind && m.From == c.From && m.To == c.To && m.Key == c.Key && (m.Other == c.Other || c.Other == 0) {
 			return done(m.ID)
 		}
 		return refuse(ErrMoving, "shard %d: %v", sh.ID, m)
 	}
-	if a := t.checkMove(&sh, c); a.code != 0 {
+	if sh.Into != 0 && (c.Kind == MoveSplit || c.Kind == MoveMerge) { // its members move towards the other's
+		return refuse(ErrMoving, "shard %d is being merged into shard %d", sh.ID, sh.Into)
+	}
+	check := t.checkMove
+	switch c.Kind {
+	case MoveSplit:
+		check = t.checkSplit
+	case MoveMerge:
+		check = t.checkMerge
+	}
+	if a := check(&sh, c); a.code != 0 {
 		return a
 	}
 	t.last.move++
-	t.putCluster()
-	m := &Move{ID: t.last.move, Shard: sh.ID, Kind: c.Kind, From: c.From, To: c.To, Why: c.Why}
-	if c.Kind != MoveRemove {
+	m := &Move{ID: t.last.move, Shard: sh.ID, Kind: c.Kind, From: c.From, To: c.To, Key: c.Key, Other: c.Other, Why: c.Why}
+	switch c.Kind {
+	case MoveAdd, MoveSwap:
 		sh.Replicas++
 		m.Replica = sh.Replicas
 		t.putShard(&sh)
+	case MoveSplit:
+		t.last.shard++
+		m.Other = ShardID(t.last.shard)
+	case MoveMerge:
+		right, _ := t.findShard(c.Other)
+		right.Into = sh.ID
+		t.putShard(&right)
 	}
+	t.putCluster()
 	t.setMove(m)
 	t.changed(recordMove, uint64(sh.ID), m.append(nil))
 	return done(m.ID)
+}
+
+func (t *turn) checkSplit(sh *Shard, c *Begin) Answer {
+	switch {
+	case c.From != 0 || c.To != 0 || c.Other != 0:
+		return refuse(ErrInvalid, "shard %d: split from node %d to node %d with shard %d", sh.ID, c.From, c.To, c.Other)
+	case sh.ID == MetaShard || !sh.Span.Contains(c.Key) || c.Key == sh.Span.Start:
+		return refuse(ErrInvalid, "shard %d: split at %q: expected a key within %v, behind its start", sh.ID, c.Key, sh.Span)
+	case sh.Generation == 0:
+		return refuse(ErrInvalid, "shard %d: split at %q: its first leader is not there yet", sh.ID, c.Key)
+	case t.shards.Len() >= MaxShards:
+		return refuse(ErrFull, "%d shards, at most %d", t.shards.Len(), MaxShards)
+	}
+	return Answer{}
+}
+
+func (t *turn) checkMerge(sh *Shard, c *Begin) Answer {
+	right, a := t.findShard(c.Other)
+	if a.code != 0 {
+		return a
+	}
+	m, moving := t.moves.Get(right.ID)
+	switch {
+	case c.From != 0 || c.To != 0 || c.Key != "":
+		return refuse(ErrInvalid, "shard %d: merge from node %d to node %d at %q", sh.ID, c.From, c.To, c.Key)
+	case sh.ID == MetaShard || right.ID == MetaShard || sh.Span.End == "" || sh.Span.End != right.Span.Start:
+		return refuse(ErrInvalid, "shard %d, %v: merge of shard %d, %v: expected one that begins where it ends", sh.ID, sh.Span, right.ID, right.Span)
+	case sh.Generation == 0 || right.Generation == 0:
+		return refuse(ErrInvalid, "shard %d: merge of shard %d: the first leader of one of them is not there yet", sh.ID, right.ID)
+	case moving:
+		return refuse(ErrMoving, "shard %d: %v", right.ID, m)
+	}
+	return Answer{}
 }
 
 func (t *turn) checkMove(sh *Shard, c *Begin) Answer {
@@ -144,8 +218,8 @@ func (t *turn) checkMove(sh *Shard, c *Begin) Answer {
 	adds, removes := c.Kind == MoveAdd || c.Kind == MoveSwap, c.Kind == MoveRemove || c.Kind == MoveSwap
 	n, ok := t.nodes.Get(c.To)
 	switch {
-	case !adds && !removes:
-		return refuse(ErrInvalid, "shard %d: %v", sh.ID, c.Kind)
+	case !adds && !removes || c.Key != "" || c.Other != 0:
+		return refuse(ErrInvalid, "shard %d: %v with key %q and shard %d", sh.ID, c.Kind, c.Key, c.Other)
 	case removes != (c.From != 0) || adds != (c.To != 0):
 		return refuse(ErrInvalid, "shard %d: %v from node %d to node %d", sh.ID, c.Kind, c.From, c.To)
 	case removes && !from:
@@ -169,6 +243,11 @@ func (c *End) run(t *turn) Answer {
 		return done(c.Move) // ended before
 	case m.ID != c.Move:
 		return refuse(ErrMoving, "shard %d: %v, not %d", c.Shard, m, c.Move)
+	}
+	if right, ok := t.shards.Get(m.Other); ok && m.Kind == MoveMerge { // given up
+		free := *right
+		free.Into = 0
+		t.putShard(&free)
 	}
 	_ = t.unset(recordMove, uint64(c.Shard)) // fails for other kinds only
 	t.changed(recordMove, uint64(c.Shard), nil)

@@ -124,8 +124,13 @@ type Shard struct {
 	Require []string
 	// Replicas is the highest id of a replica that was ever given out.
 	Replicas consensus.ReplicaID
-	// Request names the command by which it was made.
+	// Request names the command by which it was made. 0: it came out of Parent, by a
+	// split after which both had generation Born.
 	Request uint64
+	Parent  ShardID
+	Born    uint64
+	// Into is the shard that it is being merged into, 0 if it is not.
+	Into ShardID
 }
 
 // On returns the member on a node.
@@ -146,26 +151,36 @@ const (
 	MoveAdd    MoveKind = iota + 1 // a replica on To
 	MoveRemove                     // the one on From
 	MoveSwap                       // one on To takes the place of that on From
+	MoveSplit                      // what is not below Key becomes Other
+	MoveMerge                      // Other, the next by span, goes into it
 )
 
 func (k MoveKind) String() string {
-	if k < MoveAdd || k > MoveSwap {
+	if k < MoveAdd || k > MoveMerge {
 		return fmt.Sprintf("move %d", uint8(k))
 	}
-	return [...]string{"add", "remove", "swap"}[k-1]
+	return [...]string{"add", "remove", "swap", "split", "merge"}[k-1]
 }
 
-// A Move is a change of a shard's members that is under way.
+// A Move is a change of a shard that is under way: of its members, or of its span.
 type Move struct {
 	ID       uint64
 	Shard    ShardID
 	Kind     MoveKind
 	From, To consensus.NodeID
 	Replica  consensus.ReplicaID // the new one's, 0 if there is none
-	Why      string              // for people
+	Key      string
+	Other    ShardID
+	Why      string // for people
 }
 
 func (m *Move) String() string {
+	switch m.Kind {
+	case MoveSplit:
+		return fmt.Sprintf("move %d: shard %d: split at %q into %d (%s)", m.ID, m.Shard, m.Key, m.Other, m.Why)
+	case MoveMerge:
+		return fmt.Sprintf("move %d: shard %d: merge %d into it (%s)", m.ID, m.Shard, m.Other, m.Why)
+	}
 	return fmt.Sprintf("move %d: shard %d: %v %d -> %d (%s)", m.ID, m.Shard, m.Kind, m.From, m.To, m.Why)
 }
 
@@ -221,6 +236,19 @@ func (s *State) Shard(id ShardID) (*Shard, bool) { return s.shards.Get(id) }
 
 // Shards returns all shards, by id; the first is MetaShard.
 func (s *State) Shards() []*Shard { return s.shards.Values() }
+
+// Merged says whether id was a shard's that has gone into another one.
+func (s *State) Merged(id ShardID) bool {
+	if _, ok := s.shards.Get(id); ok || id == 0 || uint64(id) > s.last.shard {
+		return false
+	}
+	merged := true
+	s.moves.Scan(func(_ ShardID, m *Move) bool { // one that is split off is not there yet
+		merged = m.Kind != MoveSplit || m.Other != id
+		return merged
+	})
+	return merged
+}
 
 // Locate returns the shard whose span contains key.
 func (s *State) Locate(key string) (*Shard, bool) {

@@ -48,6 +48,9 @@ func (sh *Shard) String() string {
 		}
 		text += fmt.Sprintf(" %v", m)
 	}
+	if sh.Into != 0 {
+		text += fmt.Sprintf(" goes into %d", sh.Into)
+	}
 	if len(sh.Members) != sh.Want {
 		text += fmt.Sprintf(" wants %d", sh.Want)
 	}

@@ -1,0 +1,36 @@
+// Package shard is the machine of a shard: what a floor above keeps in it, behind a
+// fence that knows the shard's span.
+//
+// The shard's own log is the truth about its span. So what changes the span is a
+// command in that log, and every other command says for which generation of it it was
+// made: the fence lets none pass that was made for another. Whoever proposes such a
+// command learns that it certainly did nothing, and what the span is now.
+//
+// # Split
+//
+// A Split stands alone in the log. Each replica that applies it freezes its store,
+// hands that to whoever makes the replica of the new shard, and drops what is the new
+// shard's, in the step that narrows the span. Until the new shard has committed
+// something, by which a majority of its replicas hold what it began with, this one's
+// machine counts as not durable beyond the split, and is not: so a crash replays
+// it, and no log that would be needed for that is cut.
+//
+// # Merge
+//
+// The right one of two neighbours is frozen by the last command that it takes. When
+// all its replicas have applied that, Subsume in the left one's log takes in what the
+// replica of the right one on the same node holds. That replica must outlive the
+// moment in which the left one is durable behind Subsume. A merge is given up by a
+// Fence in the left one's log, behind which no Subsume of before takes effect, and
+// only then by a Thaw of the right one. Sessions of the right one end with it.
+//
+// # Reads
+//
+// A read from the store is of the shard if [Machine.Header] is the same before and
+// after it, contains the key, and is not frozen.
+//
+// # Concurrency
+//
+// A Machine follows the contract of consensus.StateMachine. Header may be called at
+// any time.
+package shard
