@@ -59,7 +59,7 @@ func (c *bench) write(ctx context.Context, ids []meta.ShardID) error {
 }
 
 func (c *bench) writeOne(ctx context.Context, id meta.ShardID) error {
-	command := consensus.Command{Data: kv.EncodePut(nil, []byte("k"), make([]byte, 128))}
+	command := kv.EncodePut(nil, []byte("k"), make([]byte, 128))
 	for {
 		for _, n := range c.Nodes() {
 			g := consensus.GroupID(id)
@@ -67,7 +67,7 @@ func (c *bench) writeOne(ctx context.Context, id meta.ShardID) error {
 				continue
 			}
 			try, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-			_, err := n.Host().Propose(try, g, command)
+			err := propose(try, n, id, command)
 			cancel()
 			if err == nil {
 				return nil

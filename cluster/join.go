@@ -204,4 +204,7 @@ func (n *Node) serve() {
 	n.net.Handle(servicePing, n.servePing)
 	n.net.Handle(serviceProbe, n.serveProbe)
 	n.net.Handle(serviceLatest, n.serveLatest)
+	for name, h := range n.o.Services {
+		n.answers(name, h)
+	}
 }

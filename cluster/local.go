@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
 	"github.com/phantomdb/phantomdb/consensus/transport"
@@ -92,7 +93,7 @@ func (l *Local) boot(ctx context.Context) error {
 func (l *Local) Start(ctx context.Context, i int) error {
 	o := Options{
 		FS: l.fs[i-1], Dir: l.dirs[i-1], Pool: l.pool, Wire: &TCP{},
-		Machine: func(_ meta.ShardID, fs vfs.FS, dir string) (consensus.StateMachine, error) {
+		Store: func(_ meta.ShardID, fs vfs.FS, dir string) (shard.Store, error) {
 			return kv.New(kv.Options{FS: fs, Dir: dir})
 		},
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
 )
@@ -20,6 +21,13 @@ func boot(t testing.TB, nodes int, change func(*cluster.LocalOptions)) *cluster.
 	var o cluster.LocalOptions
 	if change != nil {
 		change(&o)
+	}
+	inner := o.Node
+	o.Node = func(i int, o *cluster.Options) {
+		o.Services = map[string]cluster.Handler{"do": do, "get": get}
+		if inner != nil {
+			inner(i, o)
+		}
 	}
 	l, err := cluster.NewLocal(within(t, time.Minute), nodes, o)
 	require.NoError(t, err)
@@ -93,13 +101,45 @@ func TestLocal(t *testing.T) {
 	}
 }
 
+// do runs a command of package kv.
+func do(ctx context.Context, r *cluster.Request) ([]byte, error) {
+	return r.Replica.Propose(ctx, r.Generation, consensus.Command{Data: r.Body})
+}
+
+// get reads a key under the lease. Its answer begins with whether there is one.
+func get(ctx context.Context, r *cluster.Request) ([]byte, error) {
+	if _, ok := r.Replica.Lease(); !ok {
+		if err := r.Replica.ReadIndex(ctx); err != nil {
+			return nil, err
+		}
+	}
+	before := r.Replica.Header()
+	value, ok := r.Replica.Store().(*kv.Machine).Get(r.Body)
+	if h := r.Replica.Header(); h != before || !h.Covers(r.Span) {
+		return nil, &shard.StaleError{Header: h}
+	}
+	if !ok {
+		return []byte{0}, nil
+	}
+	return append([]byte{1}, value...), nil
+}
+
+// propose runs a command of package kv in a shard that this node leads.
+func propose(ctx context.Context, n *cluster.Node, s meta.ShardID, command []byte) error {
+	r, err := n.Replica(s)
+	if err != nil {
+		return err
+	}
+	_, err = r.Propose(ctx, r.Header().Generation, consensus.Command{Data: command})
+	return err
+}
+
 // put writes to a shard at whichever node leads it.
 func put(t testing.TB, l *cluster.Local, s meta.ShardID, key, value string) {
 	t.Helper()
-	c := consensus.Command{Data: kv.EncodePut(nil, []byte(key), []byte(value))}
 	require.Eventually(t, func() bool {
 		for _, n := range l.Nodes() {
-			if _, err := n.Host().Propose(within(t, time.Second), consensus.GroupID(s), c); err == nil {
+			if propose(within(t, time.Second), n, s, kv.EncodePut(nil, []byte(key), []byte(value))) == nil {
 				return true
 			}
 		}

@@ -9,9 +9,9 @@ import (
 
 // A step is what a move needs next of its shard's leader.
 type step struct {
-	steps []consensus.ChangeStep // none: nothing now
-	done  bool                   // the move is at its end, or given up without a trace
-	why   string                 // of waiting, for people
+	errand errand // of no shard: nothing now
+	done   bool   // the move is at its end, or given up without a trace
+	why    string // of waiting, for people
 }
 
 func waitFor(why string) step { return step{why: why} }
@@ -65,7 +65,7 @@ func next(m *meta.Move, s scene) step {
 	switch {
 	case s.givenUp && learns:
 		return s.change(consensus.Remove, learner)
-	case s.givenUp:
+	case s.givenUp, !learns && s.status.Highest >= m.Replica: // by whoever carried it out before
 		return step{done: true}
 	case !learns:
 		return s.change(consensus.AddLearner, consensus.Member{Replica: m.Replica, Node: m.To})
@@ -116,5 +116,5 @@ func (s *scene) safe(steps []consensus.ChangeStep) step {
 	if live <= len(voters)/2 {
 		return waitFor("too few voters would live")
 	}
-	return step{steps: steps}
+	return step{errand: errand{Shard: meta.ShardID(s.status.Group), Steps: steps}}
 }

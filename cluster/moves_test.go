@@ -27,7 +27,7 @@ func TestMetaGroupGrows(t *testing.T) {
 // settled says that all shards have what they are to have, and nothing is under way.
 func settled(s *meta.State) bool {
 	for _, sh := range s.Shards() {
-		if len(sh.Members) != sh.Want || sh.Version == 0 {
+		if len(sh.Members) != sh.Want || sh.Version == 0 || sh.ID != meta.MetaShard && sh.Generation == 0 || sh.Into != 0 {
 			return false
 		}
 		for _, m := range sh.Members {

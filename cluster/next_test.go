@@ -31,11 +31,11 @@ func (s step) String() string {
 	if s.done {
 		return "done"
 	}
-	if len(s.steps) == 0 {
+	if len(s.errand.Steps) == 0 {
 		return "wait: " + s.why
 	}
 	var words []string
-	for _, c := range s.steps {
+	for _, c := range s.errand.Steps {
 		words = append(words, fmt.Sprint(stepNames[c.Kind], " ", c.Member.Replica))
 	}
 	return strings.Join(words, ", ")
@@ -52,6 +52,7 @@ func TestNextStep(t *testing.T) {
 		match, seen      uint64 // of the learner; what was committed a look ago
 		dead             []consensus.NodeID
 		joint, givenUp   bool
+		highest          consensus.ReplicaID
 		want             string
 	}{
 		"a swap begins":                {move: swap, voters: "1@1 2@2 3@3", want: "learner 9"},
@@ -67,6 +68,8 @@ func TestNextStep(t *testing.T) {
 		"another is dead":              {move: swap, voters: "1@1 2@2 3@3", learners: "9@4", match: 6, seen: 6, dead: []consensus.NodeID{1}, want: "promote 9, demote 3"},
 		"too few would live":           {move: swap, voters: "1@1 2@2 3@3", learners: "9@4", match: 6, seen: 6, dead: []consensus.NodeID{1, 4}, want: "wait: too few voters would live"},
 		"given up at once":             {move: swap, voters: "1@1 2@2 3@3", givenUp: true, want: "done"},
+		"given up before":              {move: swap, voters: "1@1 2@2 3@3", highest: 9, want: "done"},
+		"others came since":            {move: swap, voters: "1@1 2@2 3@3", highest: 8, want: "learner 9"},
 		"given up as a learner":        {move: swap, voters: "1@1 2@2 3@3", learners: "9@4", match: 6, seen: 6, givenUp: true, want: "remove 9"},
 		"too late to give up":          {move: swap, voters: "1@1 2@2 9@4", learners: "3@3", givenUp: true, want: "remove 3"},
 		"an addition":                  {move: add, voters: "1@1 2@2", learners: "9@4", match: 6, seen: 6, want: "promote 9"},
@@ -78,7 +81,7 @@ func TestNextStep(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := scene{
-				status: consensus.Status{Voters: members(t, c.voters), Learners: members(t, c.learners), Joint: c.joint, Match: map[consensus.ReplicaID]uint64{9: c.match}},
+				status: consensus.Status{Voters: members(t, c.voters), Learners: members(t, c.learners), Joint: c.joint, Match: map[consensus.ReplicaID]uint64{9: c.match}, Highest: c.highest},
 				seen:   c.seen, givenUp: c.givenUp,
 				alive: func(n consensus.NodeID) bool { return !slices.Contains(c.dead, n) },
 			}

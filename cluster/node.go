@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
 	"github.com/phantomdb/phantomdb/consensus/raftlog"
@@ -35,7 +36,11 @@ type Node struct {
 	leader   atomic.Uint64 // the node that led the meta group when last heard of
 	reports  reports
 	sentinel *sentinel
+	forks    forks
+	routes   routes
+	machines sync.Map // the latest machine of each shard here, by meta.ShardID
 
+	opened chan struct{} // closed when the Host runs
 	joined chan struct{} // closed when the cluster knows of this start
 	fatal  atomic.Pointer[error]
 	life   context.Context // ends with the node
@@ -70,7 +75,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err := o.sameCluster(ctx, id); err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, id: id, logger: o.Logger, joined: make(chan struct{})}
+	n := &Node{o: o, id: id, logger: o.Logger, opened: make(chan struct{}), joined: make(chan struct{})}
 	n.life, n.end = context.WithCancel(context.Background())
 	n.reports.init()
 	if err := n.begin(ctx); err != nil {
@@ -206,6 +211,7 @@ func (n *Node) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("cluster: node %d: %w", n.id.Node, err)
 	}
+	close(n.opened)
 	return nil
 }
 
@@ -216,10 +222,20 @@ func (n *Node) machine(g consensus.GroupID) (consensus.StateMachine, error) {
 	if g == metaGroup {
 		return meta.New(kv.Options{FS: fs, Dir: dir, Logger: n.o.Logger})
 	}
-	if n.o.Machine == nil {
-		return nil, fmt.Errorf("cluster: node %d was started without Machine, and holds no shards", n.id.Node)
+	if n.o.Store == nil {
+		return nil, fmt.Errorf("cluster: node %d was started without Store, and holds no shards", n.id.Node)
 	}
-	return n.o.Machine(meta.ShardID(g), fs, dir)
+	id := meta.ShardID(g)
+	store, err := n.o.Store(id, fs, dir)
+	if err != nil {
+		return nil, err
+	}
+	m := shard.New(shard.Options{
+		Shard: id, Store: store, Neighbour: n.neighbour,
+		Fork: func(child meta.ShardID, f *consensus.Fork, release func()) { n.fork(id, child, f, release) },
+	})
+	n.machines.Store(id, m)
+	return m, nil
 }
 
 // makeMeta makes the meta group of a new cluster.

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/raftlog"
 )
@@ -35,9 +36,12 @@ type Options struct {
 	// Profile is what the node says of itself.
 	Profile meta.Profile
 
-	// Machine makes the machine of a shard's replica, which keeps its files in
-	// dir. Default: none, so that shards cannot be created.
-	Machine func(s meta.ShardID, fs vfs.FS, dir string) (consensus.StateMachine, error)
+	// Store makes the store of a shard's replica, which keeps its files in dir.
+	// Default: none, so that shards cannot be created.
+	Store func(s meta.ShardID, fs vfs.FS, dir string) (shard.Store, error)
+	// Services are what floors above answer of the shards that this node leads, by
+	// name. See Node.Call.
+	Services map[string]Handler
 	// Disk holds the node's log beside those of other nodes. Default: a disk of the
 	// node's own, in Dir, opened with Log.
 	Disk *raftlog.Disk

@@ -125,10 +125,20 @@ func (n *Node) proposeAt(ctx context.Context, to consensus.NodeID, data []byte) 
 	switch {
 	case err == nil && len(b) > 0:
 		return b[0], b[1:], nil
-	case errors.Is(err, transport.ErrUnreachable), errors.Is(err, transport.ErrNoService), errors.Is(err, transport.ErrBusy), errors.Is(err, transport.ErrClosed):
+	case unsent(err):
 		return again, nil, err
 	}
 	return perhaps, nil, err
+}
+
+// unsent says whether a call certainly did nothing.
+func unsent(err error) bool {
+	for _, e := range []error{transport.ErrUnreachable, transport.ErrNoService, transport.ErrBusy, transport.ErrClosed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (n *Node) servePropose(ctx context.Context, _ consensus.NodeID, req []byte) ([]byte, error) {

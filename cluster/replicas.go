@@ -1,11 +1,14 @@
 package cluster
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
 )
 
@@ -62,6 +65,10 @@ func (n *Node) makeReplicas(s *meta.State) bool {
 		case !ok || sh.ID == meta.MetaShard && sh.Version == 0:
 		case sh.Version == 0:
 			make_(sh, m.Replica, consensus.Initial{Voters: voters(sh)})
+		case !n.forked(sh):
+			if _, err := n.host.Status(consensus.GroupID(sh.ID)); err != nil {
+				all = false
+			}
 		default:
 			// The others began without this node, which heard of it late. With whom is
 			// forgotten, but they send it all they have.
@@ -69,8 +76,10 @@ func (n *Node) makeReplicas(s *meta.State) bool {
 		}
 	}
 	for _, g := range n.host.Groups() {
-		if sh, ok := s.Shard(meta.ShardID(g)); ok { // or the view is from before the shard
+		if sh, ok := s.Shard(meta.ShardID(g)); ok {
 			all = n.keepReplica(s, sh) && all
+		} else if s.Merged(meta.ShardID(g)) { // or the view is from before the shard
+			all = n.merged(s, g) && all
 		}
 	}
 	for _, m := range s.Moves() {
@@ -188,6 +197,10 @@ func (n *Node) sendReports() {
 // report tells the meta group the members of a group, if this node leads it and they
 // are news.
 func (n *Node) report(g consensus.GroupID) error {
+	h, err := n.begun(g)
+	if err != nil {
+		return err
+	}
 	st, err := n.host.Status(g)
 	if err != nil || st.Role != "leader" {
 		return nil //nolint:nilerr // it is gone, or another's to report
@@ -196,10 +209,10 @@ func (n *Node) report(g consensus.GroupID) error {
 		return errJoint
 	}
 	sh, ok := n.views.state.Load().Shard(meta.ShardID(g))
-	if ok && sh.Version >= st.ConfigIndex {
+	if ok && sh.Version >= st.ConfigIndex && (h == nil || sh.Generation >= h.Generation) {
 		return nil
 	}
-	_, err = n.Propose(n.life, reportOf(st))
+	_, err = n.Propose(n.life, reportOf(finding{Status: &st, Header: h}))
 	var refused *meta.RefusedError
 	if errors.As(err, &refused) && !errors.Is(err, meta.ErrNoShard) { // which is but not known yet
 		n.logger.Error("cluster: the meta group does not know this shard as it is", "group", uint64(g), "err", err)
@@ -210,8 +223,35 @@ func (n *Node) report(g consensus.GroupID) error {
 
 var errJoint = errors.New("joint configuration")
 
-func reportOf(st consensus.Status) *meta.Report {
+// begun returns the header of a shard that this node leads. A shard that is new is
+// told its span first. The meta group has none.
+func (n *Node) begun(g consensus.GroupID) (*shard.Header, error) {
+	if g == metaGroup {
+		return nil, nil
+	}
+	r, err := n.Replica(meta.ShardID(g))
+	if err != nil {
+		return nil, err
+	}
+	h := r.Header()
+	if h.Generation > 0 || !r.Leads() {
+		return h, nil
+	}
+	sh, ok := n.views.state.Load().Shard(meta.ShardID(g))
+	if !ok || sh.Generation > 0 {
+		return nil, fmt.Errorf("cluster: shard %d has no span, and the cluster says %v", g, sh)
+	}
+	ctx, cancel := context.WithTimeout(n.life, errandFor)
+	defer cancel()
+	return n.control(ctx, g, &shard.Control{Kind: shard.Begin, Span: sh.Span})
+}
+
+func reportOf(f finding) *meta.Report {
+	st := f.Status
 	r := &meta.Report{Shard: meta.ShardID(st.Group), Version: st.ConfigIndex}
+	if h := f.Header; h != nil { // the meta group has none
+		r.Generation, r.Span = h.Generation, h.Span
+	}
 	for _, m := range st.Voters {
 		r.Members = append(r.Members, meta.Member{Member: m})
 	}

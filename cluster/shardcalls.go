@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
 )
 
@@ -21,6 +22,10 @@ type errand struct {
 	Request  uint64                 `json:",omitempty"`
 	Steps    []consensus.ChangeStep `json:",omitempty"`
 	Transfer consensus.NodeID       `json:",omitempty"`
+	// Control changes the shard's header.
+	Control *shard.Control `json:",omitempty"`
+	// Settled asks any replica, leader or not, to make durable what it has applied.
+	Settled bool `json:",omitempty"`
 }
 
 // A finding is the answer. Leader is set where another node leads, as far as this one
@@ -28,6 +33,7 @@ type errand struct {
 type finding struct {
 	Leader consensus.NodeID  `json:",omitempty"`
 	Status *consensus.Status `json:",omitempty"`
+	Header *shard.Header     `json:",omitempty"`
 	Err    string            `json:",omitempty"` // why what was asked was not done
 }
 
@@ -42,7 +48,15 @@ func (n *Node) serveShard(ctx context.Context, _ consensus.NodeID, req []byte) (
 
 func (n *Node) run(ctx context.Context, e errand) finding {
 	g := consensus.GroupID(e.Shard)
+	if e.Settled {
+		return n.settled(ctx, e.Shard)
+	}
 	var err error
+	if e.Control != nil {
+		if _, err = n.control(ctx, g, e.Control); err == nil {
+			n.reports.add(g)
+		}
+	}
 	if len(e.Steps) > 0 {
 		if err = n.host.Reconfigure(ctx, g, consensus.Change{Request: e.Request, Steps: e.Steps}); err == nil {
 			n.reports.add(g)
@@ -60,18 +74,38 @@ func (n *Node) run(ctx context.Context, e errand) finding {
 		err = n.host.Transfer(ctx, g, to.Replica)
 	}
 	f := finding{Status: &st}
+	if r, err := n.Replica(e.Shard); err == nil {
+		f.Header = r.Header()
+	}
 	if err != nil {
 		f.Err = err.Error()
 	}
 	return f
 }
 
-// ask has the leader of a shard run an errand, wherever it is, and returns the
-// shard's status as it was then.
-func (n *Node) ask(ctx context.Context, e errand) (consensus.Status, error) {
+// settled makes durable what the replica here has applied, and says what that is.
+func (n *Node) settled(ctx context.Context, id meta.ShardID) finding {
+	r, err := n.Replica(id)
+	if err != nil {
+		return finding{}
+	}
+	h := r.Header()
+	st, err := n.host.Status(consensus.GroupID(id))
+	if err == nil {
+		err = r.m.Flush(ctx, st.Applied)
+	}
+	if err != nil {
+		return finding{}
+	}
+	return finding{Status: &st, Header: h}
+}
+
+// ask has the leader of a shard run an errand, wherever it is, and returns what it
+// found then.
+func (n *Node) ask(ctx context.Context, e errand) (finding, error) {
 	sh, ok := n.views.state.Load().Shard(e.Shard)
 	if !ok {
-		return consensus.Status{}, fmt.Errorf("cluster: no shard %d", e.Shard)
+		return finding{}, fmt.Errorf("cluster: no shard %d", e.Shard)
 	}
 	var try []consensus.NodeID
 	if m := n.host.Leader(consensus.GroupID(e.Shard)); m.Node != 0 {
@@ -94,14 +128,14 @@ func (n *Node) ask(ctx context.Context, e errand) (consensus.Status, error) {
 		case err != nil:
 			last = err
 		case f.Status != nil && f.Err != "":
-			return *f.Status, errors.New(f.Err)
+			return f, errors.New(f.Err)
 		case f.Status != nil:
-			return *f.Status, nil
+			return f, nil
 		case f.Leader != 0:
 			try = slices.Insert(try, 0, f.Leader)
 		}
 	}
-	return consensus.Status{}, last
+	return finding{}, last
 }
 
 func (n *Node) askAt(ctx context.Context, to consensus.NodeID, e errand) (finding, error) {

@@ -87,17 +87,27 @@ func placementOf(s *meta.State) placement.State {
 		for _, m := range sh.Members {
 			at.Replicas = append(at.Replicas, placement.NodeID(m.Node))
 		}
-		if m, moving := s.Move(sh.ID); moving {
+		if m, moving := s.Move(sh.ID); moving && !changesSpan(s, sh) {
 			at.Replicas = before(m, at.Replicas)
 		}
 		p.Shards = append(p.Shards, at)
 	}
 	for _, m := range s.Moves() {
+		if sh, ok := s.Shard(m.Shard); !ok || changesSpan(s, sh) {
+			continue
+		}
 		p.Pending = append(p.Pending, placement.Move{
 			Kind: pendingKinds[m.Kind], Shard: placement.ShardID(m.Shard), From: placement.NodeID(m.From), To: placement.NodeID(m.To), Why: m.Why,
 		})
 	}
 	return p
+}
+
+// changesSpan says whether a shard is being split or merged, so that its members stay
+// as they are.
+func changesSpan(s *meta.State, sh *meta.Shard) bool {
+	m, moving := s.Move(sh.ID)
+	return sh.Into != 0 || moving && (m.Kind == meta.MoveSplit || m.Kind == meta.MoveMerge)
 }
 
 // before returns a shard's nodes as they were before a move, however far it is: the

@@ -123,7 +123,7 @@ func (s *steward) plan(state *meta.State) {
 	p := placementOf(state)
 	p.Shards = slices.DeleteFunc(p.Shards, func(at placement.Shard) bool {
 		sh, _ := state.Shard(meta.ShardID(at.ID))
-		return sh.Version == 0 // its first leader is not there yet
+		return sh.Version == 0 || changesSpan(state, sh) // its first leader is not there yet
 	})
 	result, err := placement.Plan(p, placement.Options{})
 	if err != nil {
@@ -172,23 +172,30 @@ func (s *steward) carryOn(m *meta.Move) {
 func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 	var seen uint64
 	for rest := lookEvery; ctx.Err() == nil; pause(ctx, rest) {
-		st, err := s.ask(ctx, errand{Shard: m.Shard})
+		f, err := s.ask(ctx, errand{Shard: m.Shard})
 		if err != nil {
 			s.n.logger.Debug("cluster: move", "move", m.String(), "err", err)
 			rest = min(2*rest, time.Second)
 			continue
 		}
 		rest = lookEvery
-		at := s.look(m, st, seen)
-		seen = st.Commit
-		switch to := next(m, at); {
+		var to step
+		switch m.Kind {
+		case meta.MoveSplit:
+			to = s.nextOfSplit(ctx, m, f)
+		case meta.MoveMerge:
+			to = s.nextOfMerge(ctx, m, f)
+		default:
+			to = next(m, s.look(m, *f.Status, seen))
+			seen = f.Status.Commit
+		}
+		switch {
 		case to.done:
-			if s.finish(ctx, m, st) {
+			if s.finish(ctx, m, f) {
 				return
 			}
-		case len(to.steps) > 0:
-			e := errand{Shard: m.Shard, Steps: to.steps}
-			if _, err := s.ask(ctx, e); err != nil {
+		case to.errand.Shard != 0:
+			if _, err := s.ask(ctx, to.errand); err != nil {
 				s.n.logger.Debug("cluster: move", "move", m.String(), "err", err)
 			}
 		default:
@@ -197,7 +204,7 @@ func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 	}
 }
 
-func (s *steward) ask(ctx context.Context, e errand) (consensus.Status, error) {
+func (s *steward) ask(ctx context.Context, e errand) (finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, errandFor)
 	defer cancel()
 	return s.n.ask(ctx, e)
@@ -217,8 +224,8 @@ func (s *steward) look(m *meta.Move, st consensus.Status, seen uint64) scene {
 }
 
 // finish tells the meta group what the shard is now, and that the move is over.
-func (s *steward) finish(ctx context.Context, m *meta.Move, st consensus.Status) bool {
-	for _, c := range []meta.Command{reportOf(st), &meta.End{Shard: m.Shard, Move: m.ID}} {
+func (s *steward) finish(ctx context.Context, m *meta.Move, f finding) bool {
+	for _, c := range []meta.Command{reportOf(f), &meta.End{Shard: m.Shard, Move: m.ID}} {
 		ctx, cancel := context.WithTimeout(ctx, errandFor)
 		_, err := s.n.Propose(ctx, c)
 		cancel()

@@ -1,0 +1,160 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/kv"
+)
+
+// call asks until the outcome is known; the commands of these tests may be repeated.
+func call(ctx context.Context, n *cluster.Node, service, key string, body []byte) ([]byte, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		answer, err := n.Call(try, service, key, body)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, consensus.ErrUnknown) && !errors.Is(err, consensus.ErrRejected) {
+			return answer, err
+		}
+	}
+}
+
+func write(ctx context.Context, n *cluster.Node, key, value string) error {
+	_, err := call(ctx, n, "do", key, kv.EncodePut(nil, []byte(key), []byte(value)))
+	return err
+}
+
+// read returns a key's value, empty if it has none.
+func read(ctx context.Context, n *cluster.Node, key string) (string, error) {
+	answer, err := call(ctx, n, "get", key, []byte(key))
+	if err != nil || answer[0] == 0 {
+		return "", err
+	}
+	return string(answer[1:]), nil
+}
+
+// all makes a shard of all keys.
+func all(t testing.TB, l *cluster.Local) meta.ShardID {
+	id, err := l.Node(1).CreateShard(within(t, time.Minute), cluster.ShardSpec{})
+	require.NoError(t, err)
+	await(t, l, "the shard", func(s *meta.State) bool { return len(s.Shards()) == 2 && settled(s) })
+	return id
+}
+
+// Shards are split and merged, and whoever asks any node for a key gets to the shard
+// that has it.
+func TestSplitAndMerge(t *testing.T) {
+	l := boot(t, 5, nil)
+	first := all(t, l)
+	ctx := within(t, time.Minute)
+	for i := range 100 {
+		require.NoError(t, write(ctx, l.Node(i%5+1), fmt.Sprintf("%02d", i), fmt.Sprint("v", i)))
+	}
+	ids := map[string]meta.ShardID{"": first}
+	for _, at := range []string{"50", "25", "75", "60"} {
+		id, err := l.Node(2).Split(ctx, at)
+		require.NoError(t, err)
+		again, err := l.Node(3).Split(ctx, at)
+		require.NoError(t, err)
+		require.Equal(t, id, again)
+		ids[at] = id
+	}
+	_, err := l.Node(2).Split(ctx, "")
+	require.NoError(t, err, "a shard begins there")
+	check := func(generation string) {
+		t.Helper()
+		for i := range 100 {
+			value, err := read(ctx, l.Node(i%5+1), fmt.Sprintf("%02d", i))
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprint(generation, i), value)
+		}
+	}
+	check("v")
+	for i := range 100 {
+		require.NoError(t, write(ctx, l.Node(i%5+1), fmt.Sprintf("%02d", i), fmt.Sprint("w", i)))
+	}
+	check("w")
+	for at, id := range ids {
+		r, ok := l.Node(4).Locate(at + "1")
+		require.True(t, ok)
+		require.Equal(t, id, r.Shard)
+	}
+	parts := l.Node(4).Parts(meta.Span{Start: "3", End: "61"})
+	require.Len(t, parts, 3)
+	require.Equal(t, meta.Span{Start: "3", End: "50"}, parts[0].Span)
+	require.Equal(t, meta.Span{Start: "60", End: "61"}, parts[2].Span)
+	_, err = l.Node(4).CallSpan(ctx, "get", meta.Span{Start: "3", End: "61"}, nil)
+	require.ErrorIs(t, err, cluster.ErrSplit)
+
+	require.NoError(t, l.Node(5).Merge(ctx, ids["50"])) // 60 into it
+	require.NoError(t, l.Node(5).Merge(ctx, first))     // 25
+	check("w")
+	for i := range 100 {
+		require.NoError(t, write(ctx, l.Node(i%5+1), fmt.Sprintf("%02d", i), fmt.Sprint("x", i)))
+	}
+	require.NoError(t, l.Node(5).Merge(ctx, first)) // 50
+	require.NoError(t, l.Node(5).Merge(ctx, first)) // 75
+	check("x")
+	require.ErrorContains(t, l.Node(5).Merge(ctx, first), "no shard begins where it ends")
+	require.ErrorIs(t, l.Node(5).Merge(ctx, ids["50"]), meta.ErrNoShard)
+	await(t, l, "one shard", func(s *meta.State) bool { return len(s.Shards()) == 2 })
+	require.Eventually(t, func() bool {
+		for _, n := range l.Nodes() {
+			if len(n.Host().Groups()) > 2 {
+				return false
+			}
+		}
+		return true
+	}, 20*time.Second, time.Millisecond, "replicas of merged shards stay")
+	_, err = l.Node(1).Split(ctx, "50")
+	require.NoError(t, err)
+	check("x")
+}
+
+// Clients that count lose nothing and count nothing twice, while shards are split and
+// merged under them.
+func TestCountingAcrossSplitsAndMerges(t *testing.T) {
+	l := boot(t, 3, nil)
+	first := all(t, l)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	var work sync.WaitGroup
+	done := make([]int64, 8)
+	for i := range done {
+		work.Go(func() {
+			key := fmt.Sprint(i)
+			for ctx.Err() == nil {
+				// Not repeated: each attempt counts once or is known not to.
+				if _, err := l.Node(i%3+1).Call(t.Context(), "do", key, kv.EncodeAdd(nil, []byte(key), 1)); err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+				done[i]++
+			}
+		})
+	}
+	rounds := 0
+	for ; ctx.Err() == nil; rounds++ {
+		_, err := l.Node(1).Split(t.Context(), fmt.Sprint(1+rounds%6))
+		require.NoError(t, err)
+		require.NoError(t, l.Node(2).Merge(t.Context(), first))
+	}
+	work.Wait()
+	require.Greater(t, rounds, 2)
+	for i, want := range done {
+		value, err := read(t.Context(), l.Node(1), fmt.Sprint(i))
+		require.NoError(t, err)
+		n, _ := kv.Counter([]byte(value))
+		require.Equal(t, want, n, "client %d", i)
+	}
+	t.Logf("%d rounds, %v commands", rounds, done)
+}
