@@ -14,3 +14,6 @@ func (n *Node) Beat(ctx context.Context, to consensus.NodeID) error {
 	}
 	return err
 }
+
+// KeepReplicas brings the replicas here in line with what the node knows.
+func (n *Node) KeepReplicas() bool { return n.makeReplicas(n.views.state.Load()) }

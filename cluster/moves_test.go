@@ -9,6 +9,7 @@ import (
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/consensus"
 )
 
 // The meta group has as many replicas as the cluster's size asks for.
@@ -79,4 +80,33 @@ func TestReplicasFollowTheNodes(t *testing.T) {
 		put(t, l, id, "k", "w")
 	}
 	require.Eventually(t, func() bool { return n.Err() != nil }, 20*time.Second, time.Millisecond, "the node goes on though it was removed")
+}
+
+// A replica that nobody has filled goes if its move was given up, and stays if what
+// the node knows is from before the move.
+func TestEmptyReplicas(t *testing.T) {
+	l := boot(t, 2, nil)
+	old, err := l.Node(1).CreateShard(within(t, time.Minute), cluster.ShardSpec{Span: meta.Span{End: "m"}, Want: 1})
+	require.NoError(t, err)
+	s, err := l.Node(2).Latest(within(t, time.Minute))
+	require.NoError(t, err)
+	sh, ok := s.Shard(old)
+	require.True(t, ok)
+	other := l.Node(1)
+	if _, here := sh.On(other.ID()); here {
+		other = l.Node(2)
+	}
+	_, err = other.Await(within(t, time.Minute), func(s *meta.State) bool { _, ok := s.Shard(old); return ok })
+	require.NoError(t, err)
+	g := consensus.GroupID(old)
+	require.NoError(t, other.Host().Create(g, sh.Replicas, consensus.Initial{}))
+	other.KeepReplicas()
+	_, err = other.Host().Status(g)
+	require.ErrorIs(t, err, consensus.ErrNoReplica)
+	require.Eventually(t, func() bool {
+		return other.Host().Create(g, sh.Replicas+1, consensus.Initial{}) == nil
+	}, 20*time.Second, time.Millisecond)
+	other.KeepReplicas()
+	_, err = other.Host().Status(g)
+	require.NoError(t, err)
 }

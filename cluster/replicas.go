@@ -106,6 +106,9 @@ func (n *Node) keepReplica(s *meta.State, sh *meta.Shard) bool {
 	if m, ok := s.Move(sh.ID); ok && m.To == n.id.Node && m.Replica == st.Replica {
 		return true
 	}
+	if st.Replica > sh.Replicas {
+		return true // s is from before its id was given out
+	}
 	if st.ConfigIndex == 0 {
 		err = n.host.Destroy(g)
 	} else {
