@@ -180,6 +180,7 @@ func (t *applyTask) run(a *applyBatch) {
 			r.finish(own, nil)
 		}
 	}
+	r.commands.Add(uint64(len(a.commands)))
 	r.host.stats.applied.Add(uint64(len(a.commands)))
 }
 

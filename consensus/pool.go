@@ -290,12 +290,17 @@ func (w *worker) pass() int {
 	w.spare = in
 	replicas := len(w.dirty)
 	did := n + replicas + len(w.hosts)
+	timed := w.passes%timedPasses == 0
 	for i := 0; i < len(w.dirty); i++ { // draining one may touch another
 		r := w.dirty[i]
 		w.dirty[i] = nil
 		r.dirty = false
 		w.begin(r.host)
-		r.drain()
+		if timed {
+			r.drainTimed()
+		} else {
+			r.drain()
+		}
 	}
 	w.dirty = w.dirty[:0]
 	w.sendNews()

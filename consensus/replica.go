@@ -47,6 +47,8 @@ type replica struct {
 	// reached is applied as clients may rely on it: it moves before they are
 	// woken. committed moves before another node can hear of it.
 	reached, committed atomic.Uint64
+	worked             atomic.Int64  // nanoseconds of the timed turns
+	commands           atomic.Uint64 // applied
 	// published is conf, for anybody. A config is replaced, never changed.
 	published atomic.Pointer[config]
 
@@ -200,6 +202,17 @@ func (r *replica) drain() {
 	r.startRead()
 	r.ready()
 	r.tellCommit()
+}
+
+// timedPasses says in how many passes of a worker one is timed, for Loads: a prime, so
+// that it does not keep step with ticks.
+const timedPasses = 13
+
+// drainTimed is drain, and notes how long it took.
+func (r *replica) drainTimed() {
+	began := time.Now()
+	r.drain()
+	r.worked.Add(int64(time.Since(began)))
 }
 
 func (r *replica) ready() {

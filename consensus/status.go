@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3"
 )
@@ -133,6 +134,26 @@ func (r *replica) status() Status {
 		}
 	}
 	return s
+}
+
+// Load is what a replica has done since it was started.
+type Load struct {
+	Leads    bool
+	Commands uint64 // applied
+	// Worked is the time of workers that it took, an estimate: one turn in a few is
+	// timed. What the apply workers do, and the host for all its groups, is not in it.
+	Worked time.Duration
+}
+
+// Loads calls visit for the load of each replica here, in no order.
+func (h *Host) Loads(visit func(GroupID, Load)) {
+	h.replicas.Range(func(k, v any) bool {
+		r := v.(*replica)
+		visit(k.(GroupID), Load{
+			Leads: r.leading.Load(), Commands: r.commands.Load(), Worked: time.Duration(r.worked.Load()) * timedPasses,
+		})
+		return true
+	})
 }
 
 // Leader returns the leader of g and its node as far as this node knows; zeros
