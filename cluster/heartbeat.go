@@ -18,10 +18,15 @@ const beatVersion = 1
 type beat struct {
 	epoch uint64
 	lag   time.Duration // how much later than it should have this was sent
+	loads *loadFrame    // nil: nothing new
 }
 
 func (b beat) encode() []byte {
-	return binary.AppendUvarint(binary.AppendUvarint([]byte{beatVersion}, b.epoch), uint64(b.lag))
+	data := binary.AppendUvarint(binary.AppendUvarint([]byte{beatVersion}, b.epoch), uint64(b.lag))
+	if b.loads != nil {
+		data = b.loads.append(data)
+	}
+	return data
 }
 
 func decodeBeat(data []byte) (beat, error) {
@@ -30,10 +35,15 @@ func decodeBeat(data []byte) (beat, error) {
 	}
 	epoch, k := binary.Uvarint(data[1:])
 	lag, j := binary.Uvarint(data[1+max(k, 0):])
-	if k <= 0 || j <= 0 || 1+k+j != len(data) || lag > uint64(time.Hour) {
-		return beat{}, fmt.Errorf("cluster: heartbeat %x is malformed", data)
+	if k <= 0 || j <= 0 || lag > uint64(time.Hour) {
+		return beat{}, fmt.Errorf("cluster: heartbeat of %d bytes is malformed", len(data))
 	}
-	return beat{epoch, time.Duration(lag)}, nil
+	b := beat{epoch: epoch, lag: time.Duration(lag)}
+	var err error
+	if rest := data[1+k+j:]; len(rest) > 0 {
+		b.loads, err = readLoadFrame(rest)
+	}
+	return b, err
 }
 
 // A pulse is the answer: who leads, if it is another, and of which change the node
@@ -42,6 +52,7 @@ type pulse struct {
 	leader  consensus.NodeID // 0: the one that answers
 	changed uint64           // index of the latest change of the cluster
 	verdict byte
+	loads   byte // what came of the frame of loads
 }
 
 // What the leader of the meta group thinks of a heartbeat.
@@ -52,20 +63,20 @@ const (
 )
 
 func (p pulse) encode() []byte {
-	b := binary.AppendUvarint([]byte{beatVersion, p.verdict}, uint64(p.leader))
+	b := binary.AppendUvarint([]byte{beatVersion, p.verdict, p.loads}, uint64(p.leader))
 	return binary.AppendUvarint(b, p.changed)
 }
 
 func decodePulse(data []byte) (pulse, error) {
-	if len(data) < 2 || data[0] != beatVersion {
+	if len(data) < 3 || data[0] != beatVersion {
 		return pulse{}, fmt.Errorf("cluster: answer to a heartbeat, %x, is malformed", data)
 	}
-	leader, k := binary.Uvarint(data[2:])
-	changed, j := binary.Uvarint(data[2+max(k, 0):])
-	if k <= 0 || j <= 0 || 2+k+j != len(data) {
+	leader, k := binary.Uvarint(data[3:])
+	changed, j := binary.Uvarint(data[3+max(k, 0):])
+	if k <= 0 || j <= 0 || 3+k+j != len(data) {
 		return pulse{}, fmt.Errorf("cluster: answer to a heartbeat, %x, is malformed", data)
 	}
-	return pulse{consensus.NodeID(leader), changed, data[1]}, nil
+	return pulse{consensus.NodeID(leader), changed, data[1], data[2]}, nil
 }
 
 // heart sends a heartbeat to the leader of the meta group in every interval, and
@@ -84,6 +95,9 @@ func (n *Node) heart() {
 		now := time.Now()
 		lag := max(0, now.Sub(last)-n.o.Interval)
 		last = now
+		if looked := now.Sub(n.meter.at); looked >= min(lookLoads, n.o.LoadWindow/4) {
+			n.meter.look(now)
+		}
 		to, ok := n.metaNode(i)
 		if !ok || n.host.Stats().Stalled {
 			continue // a node that stands still does not vouch for itself
@@ -94,11 +108,14 @@ func (n *Node) heart() {
 			continue // that many are under way to nobody
 		}
 		n.work.Go(func() {
-			n.beat(to, beat{epoch: n.host.Epoch(), lag: lag})
+			n.beat(to, beat{epoch: n.host.Epoch(), lag: lag, loads: n.meter.frame(to)})
 			<-room
 		})
 	}
 }
+
+// lookLoads is how often a node looks at its loads, at most.
+const lookLoads = time.Second
 
 // maxBeats bounds the heartbeats that wait for an answer.
 const maxBeats = 4
@@ -106,6 +123,9 @@ const maxBeats = 4
 func (n *Node) beat(to consensus.NodeID, b beat) {
 	began := time.Now()
 	var p pulse
+	if b.loads != nil {
+		defer func() { n.meter.sent(to, b.loads, p.loads) }()
+	}
 	if to == n.id.Node {
 		p = n.sentinel.hear(to, b)
 	} else {

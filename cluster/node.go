@@ -36,6 +36,7 @@ type Node struct {
 	leader   atomic.Uint64 // the node that led the meta group when last heard of
 	reports  reports
 	sentinel *sentinel
+	meter    meter
 	forks    forks
 	routes   routes
 	machines sync.Map // the latest machine of each shard here, by meta.ShardID
@@ -150,6 +151,7 @@ func (n *Node) begin(ctx context.Context) error {
 		}
 	}
 	n.sentinel = &sentinel{n: n, base: time.Now()}
+	n.meter.n, n.meter.at = n, time.Now()
 	n.serve()
 	n.work.Go(n.sayWhere)
 	n.work.Go(n.register)

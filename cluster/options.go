@@ -53,6 +53,9 @@ type Options struct {
 	// Interval is how often the node is heard by the leader of the meta group.
 	// Default: 50 ms.
 	Interval time.Duration
+	// LoadWindow is how long a load must last to count for most of what it is, for
+	// placement and status. Default: 10 s.
+	LoadWindow time.Duration
 	// Logger receives what an operator should know. Default: silent.
 	Logger *slog.Logger
 	_      struct{}
@@ -61,6 +64,9 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	if o.Interval == 0 {
 		o.Interval = 50 * time.Millisecond
+	}
+	if o.LoadWindow == 0 {
+		o.LoadWindow = 10 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -75,6 +81,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("cluster: options: Wire and Pool are required")
 	case o.Interval < time.Millisecond:
 		return o, fmt.Errorf("cluster: options: Interval is %v, expected 1ms or more", o.Interval)
+	case o.LoadWindow < time.Millisecond:
+		return o, fmt.Errorf("cluster: options: LoadWindow is %v, expected 1ms or more", o.LoadWindow)
 	case o.Init != 0 && len(o.Join) > 0:
 		return o, fmt.Errorf("cluster: options: Init makes cluster %#x and Join joins one at %v, expected one of them", o.Init, o.Join)
 	case o.Init != 0 && o.Node > 1:

@@ -18,6 +18,8 @@ type Replica struct {
 	n  *Node
 	id meta.ShardID
 	m  *shard.Machine
+	// counted says that what is proposed is a part of a request, which counts.
+	counted bool
 }
 
 // Replica returns this node's replica of a shard, whether it leads or not. It returns
@@ -75,6 +77,9 @@ func (r *Replica) Propose(ctx context.Context, generation uint64, c consensus.Co
 	commandBuffers.Put(buf)
 	if err != nil {
 		return nil, err
+	}
+	if !r.counted {
+		r.m.Worked()
 	}
 	return shard.Answer(result.Data)
 }

@@ -18,6 +18,8 @@ type sentinel struct {
 	n    *Node
 	base time.Time
 
+	loads loadTable
+
 	mu       sync.Mutex
 	detector *liveness.Detector // guarded by mu; nil while this node does not lead
 	watched  uint64             // guarded by mu; index of the state whose nodes it watches
@@ -46,6 +48,7 @@ func (s *sentinel) tick() {
 	defer s.mu.Unlock()
 	if !leads || !ok {
 		s.detector = nil
+		s.loads.forget()
 		return
 	}
 	state := m.State()
@@ -95,6 +98,9 @@ func (s *sentinel) hear(from consensus.NodeID, b beat) pulse {
 	state := m.State()
 	p := pulse{changed: state.Changed}
 	if from == s.n.id.Node || s.detector.Heard(from, b.epoch, b.lag, s.now()) {
+		if b.loads != nil {
+			p.loads = s.loads.take(from, b.epoch, b.loads)
+		}
 		return p
 	}
 	p.verdict = pulseStrange

@@ -28,13 +28,16 @@ type steward struct {
 	n    *Node
 	mu   sync.Mutex
 	at   map[uint64]context.CancelFunc // guarded by mu; moves that are carried out here
-	over chan struct{}                 // holds a token when a move has ended
-	work sync.WaitGroup
+	lead map[meta.ShardID]transfer     // guarded by mu; leaders on their way
+	// Since when the loads of all nodes are known, and when they were weighed last.
+	known, weighed time.Time
+	over           chan struct{} // holds a token when a move has ended
+	work           sync.WaitGroup
 }
 
 // steward runs the node's steward while the node leads the meta group.
 func (n *Node) steward() {
-	s := &steward{n: n, at: map[uint64]context.CancelFunc{}, over: make(chan struct{}, 1)}
+	s := &steward{n: n, at: map[uint64]context.CancelFunc{}, lead: map[meta.ShardID]transfer{}, over: make(chan struct{}, 1)}
 	defer s.work.Wait()
 	defer s.rest()
 	for n.life.Err() == nil {
@@ -125,6 +128,7 @@ func (s *steward) plan(state *meta.State) {
 		sh, _ := state.Shard(meta.ShardID(at.ID))
 		return sh.Version == 0 || changesSpan(state, sh) // its first leader is not there yet
 	})
+	s.weigh(state, &p)
 	result, err := placement.Plan(p, placement.Options{})
 	if err != nil {
 		s.n.logger.Error("cluster: plan", "err", err)
@@ -132,10 +136,11 @@ func (s *steward) plan(state *meta.State) {
 	}
 	var work sync.WaitGroup
 	for _, m := range result.Moves {
-		kind, ok := moveKinds[m.Kind]
-		if !ok {
+		if m.Kind == placement.Lead {
+			s.transfer(m)
 			continue
 		}
+		kind := moveKinds[m.Kind]
 		work.Go(func() {
 			s.propose(&meta.Begin{
 				Shard: meta.ShardID(m.Shard), Kind: kind, From: consensus.NodeID(m.From), To: consensus.NodeID(m.To), Why: m.Why,

@@ -60,6 +60,8 @@ type Machine struct {
 	commands [][]byte           // scratch of Apply
 	results  []consensus.Result // scratch of Apply
 
+	ops atomic.Uint64
+
 	mu    sync.Mutex
 	holds []*hold // guarded by mu
 	bars  int     // guarded by mu; those who barred the header and have not undone it
@@ -85,6 +87,12 @@ func (m *Machine) Header() *Header { return m.header.Load() }
 
 // Store is what the fence is around, for reads.
 func (m *Machine) Store() Store { return m.store }
+
+// Worked counts an operation that the replica did for somebody, as leader.
+func (m *Machine) Worked() { m.ops.Add(1) }
+
+// Ops is how many operations were counted.
+func (m *Machine) Ops() uint64 { return m.ops.Load() }
 
 // rowHeader is the key of the row that holds the header, beside the Host's.
 var rowHeader = []byte("shard")
