@@ -204,6 +204,7 @@ func (n *Node) serve() {
 	n.net.Handle(servicePing, n.servePing)
 	n.net.Handle(serviceProbe, n.serveProbe)
 	n.net.Handle(serviceLatest, n.serveLatest)
+	n.net.Handle(serviceLoads, n.serveLoads)
 	for name, h := range n.o.Services {
 		n.answers(name, h)
 	}

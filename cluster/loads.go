@@ -130,6 +130,17 @@ func (m *meter) loads() map[meta.ShardID]shardLoad {
 	return list
 }
 
+// rates are the loads of the latest look, as they were measured.
+func (m *meter) rates() map[meta.ShardID]selfShard {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := make(map[meta.ShardID]selfShard, len(m.groups))
+	for id, r := range m.groups {
+		list[meta.ShardID(id)] = selfShard{Leads: r.leads, Ops: r.rate, CPU: r.cpu / 1e6, Bytes: r.bytes}
+	}
+	return list
+}
+
 // A loadFrame leads from what a node has confirmed to what is.
 type loadFrame struct {
 	from, number uint64 // from 0: from nothing

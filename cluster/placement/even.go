@@ -5,7 +5,11 @@ import "math"
 // Evenness says how much more than its share the node has that has most, as a
 // part of the share: 0 is even. Loads that nobody has are even.
 type Evenness struct {
-	Replicas, Leaders, Ops, CPU, Bytes float64
+	Replicas float64 `json:"replicas"`
+	Leaders  float64 `json:"leaders"`
+	Ops      float64 `json:"operations"`
+	CPU      float64 `json:"cpu"`
+	Bytes    float64 `json:"bytes"`
 }
 
 func (b *board) evenness() Evenness {
