@@ -24,7 +24,11 @@ const shardsPerNode = 3
 // fill makes the shards of a cluster that has none, and returns them.
 func (c *bench) fill(b *testing.B) []meta.ShardID {
 	b.Helper()
-	shards := shardsPerNode * c.nodes
+	return c.fillWith(b, shardsPerNode*c.nodes)
+}
+
+func (c *bench) fillWith(b *testing.B, shards int) []meta.ShardID {
+	b.Helper()
 	ids := make([]meta.ShardID, shards)
 	errs := make([]error, shards)
 	var work sync.WaitGroup
@@ -150,20 +154,22 @@ func (c *bench) join(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	n := c.Node(c.nodes + 1)
-	held := func(s *meta.State) (count int) {
-		for _, sh := range s.Shards() {
-			if _, ok := sh.On(n.ID()); ok {
-				count++
-			}
-		}
-		return count
-	}
 	share := 3 * shardsPerNode * c.nodes / (c.nodes + 1)
-	s, err := n.Await(ctx, func(s *meta.State) bool { return settled(s) && held(s) >= share-1 })
+	s, err := n.Await(ctx, func(s *meta.State) bool { return settled(s) && held(s, n.ID()) >= share-1 })
 	if err != nil {
 		return 0, err
 	}
-	return held(s), nil
+	return held(s, n.ID()), nil
+}
+
+// held counts the replicas of a node.
+func held(s *meta.State, id consensus.NodeID) (count int) {
+	for _, sh := range s.Shards() {
+		if _, ok := sh.On(id); ok {
+			count++
+		}
+	}
+	return count
 }
 
 // leave has the last node give up what it holds, and removes it.

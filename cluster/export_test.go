@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 
+	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/placement"
 	"github.com/phantomdb/phantomdb/consensus"
 )
 
@@ -15,5 +17,11 @@ func (n *Node) Beat(ctx context.Context, to consensus.NodeID) error {
 	return err
 }
 
+// PlacementOf is a state as the planner sees it.
+func PlacementOf(s *meta.State) placement.State { return placementOf(s) }
+
 // KeepReplicas brings the replicas here in line with what the node knows.
-func (n *Node) KeepReplicas() bool { return n.makeReplicas(n.views.state.Load()) }
+func (n *Node) KeepReplicas() {
+	k := keeper{n: n, due: map[meta.ShardID]bool{}}
+	k.turn(n.views.state.Load())
+}

@@ -46,8 +46,8 @@ type shardLoad struct {
 }
 
 func (l shardLoad) near(o shardLoad) bool {
-	close := func(a, b gauge) bool { return a == b || a > 0 && b > 0 && max(a, b)-min(a, b) < 2 }
-	return l.leads == o.leads && close(l.ops, o.ops) && close(l.cpu, o.cpu) && close(l.bytes, o.bytes)
+	same := func(a, b gauge) bool { return a == b || a > 0 && b > 0 && max(a, b)-min(a, b) < 2 }
+	return l.leads == o.leads && same(l.ops, o.ops) && same(l.cpu, o.cpu) && same(l.bytes, o.bytes)
 }
 
 // A meter follows what the replicas of a node do.

@@ -14,6 +14,11 @@ type step struct {
 	why    string // of waiting, for people
 }
 
+// adds says whether the step brings in a new replica.
+func (s *step) adds() bool {
+	return len(s.errand.Steps) > 0 && s.errand.Steps[0].Kind == consensus.AddLearner
+}
+
 func waitFor(why string) step { return step{why: why} }
 
 // A scene is what the next step of a move depends on.

@@ -21,73 +21,111 @@ const (
 
 // keepReplicas makes the replicas that this node is to have.
 func (n *Node) keepReplicas() {
-	var done uint64 // Placed of the state that was carried out
+	k := keeper{n: n, due: map[meta.ShardID]bool{}}
 	for n.life.Err() == nil {
 		changed := n.views.next()
-		s := n.views.state.Load()
-		if s.Placed == done {
-			wait(n.life, changed, time.Hour)
-			continue
+		k.turn(n.views.state.Load())
+		rest := time.Hour
+		if len(k.due) > 0 {
+			rest = retryPause
 		}
-		if n.makeReplicas(s) {
-			done = s.Placed
-		} else {
-			pause(n.life, retryPause)
+		wait(n.life, changed, rest)
+	}
+}
+
+// A keeper brings the replicas of a node in line with one state after another.
+type keeper struct {
+	n    *Node
+	kept *meta.State           // the latest that it went by
+	due  map[meta.ShardID]bool // shards that are not yet as they are to be
+}
+
+// turn goes on to s: to the shards that have changed, or are due.
+func (k *keeper) turn(s *meta.State) {
+	k.touch(s)
+	for id := range k.due {
+		if k.n.life.Err() == nil && k.n.keep(s, id) {
+			delete(k.due, id)
 		}
 	}
 }
 
-// makeReplicas makes the replicas that s wants here, and reports whether all are
-// there.
-func (n *Node) makeReplicas(s *meta.State) bool {
-	all := true
-	make_ := func(sh *meta.Shard, id consensus.ReplicaID, init consensus.Initial) {
-		if n.life.Err() != nil {
-			return
+// touch makes due what is not the same in s as in the last state. What did not change
+// is the very same there.
+func (k *keeper) touch(s *meta.State) {
+	last := k.kept
+	if k.kept = s; last == nil {
+		last = new(meta.State)
+		for _, g := range k.n.host.Groups() {
+			k.due[meta.ShardID(g)] = true
 		}
-		if st, err := n.host.Status(consensus.GroupID(sh.ID)); err == nil {
-			all = all && st.Replica == id // or an earlier one is still there
-			return
-		}
-		err := n.host.Create(consensus.GroupID(sh.ID), id, init)
-		if err != nil {
-			n.logger.Warn("cluster: replica not made", "shard", uint64(sh.ID), "replica", uint64(id), "err", err)
-			all = false
-			return
-		}
-		if len(init.Voters) > 0 && init.Voters[0].Replica == id {
-			n.work.Go(func() { n.beFirst(consensus.GroupID(sh.ID)) })
-		}
+	}
+	if last.Placed == s.Placed {
+		return
 	}
 	for _, sh := range s.Shards() {
-		m, ok := sh.On(n.id.Node)
-		switch {
-		case !ok || sh.ID == meta.MetaShard && sh.Version == 0:
-		case sh.Version == 0:
-			make_(sh, m.Replica, consensus.Initial{Voters: voters(sh)})
-		case !n.forked(sh):
-			if _, err := n.host.Status(consensus.GroupID(sh.ID)); err != nil {
-				all = false
-			}
-		default:
-			// The others began without this node, which heard of it late. With whom is
-			// forgotten, but they send it all they have.
-			make_(sh, m.Replica, consensus.Initial{})
+		if old, ok := last.Shard(sh.ID); !ok || old != sh {
+			k.due[sh.ID] = true
 		}
 	}
-	for _, g := range n.host.Groups() {
-		if sh, ok := s.Shard(meta.ShardID(g)); ok {
-			all = n.keepReplica(s, sh) && all
-		} else if s.Merged(meta.ShardID(g)) { // or the view is from before the shard
-			all = n.merged(s, g) && all
+	for _, sh := range last.Shards() {
+		if _, ok := s.Shard(sh.ID); !ok {
+			k.due[sh.ID] = true
 		}
 	}
 	for _, m := range s.Moves() {
-		if sh, ok := s.Shard(m.Shard); ok && m.To == n.id.Node {
-			make_(sh, m.Replica, consensus.Initial{})
+		if old, ok := last.Move(m.Shard); !ok || old != m {
+			k.due[m.Shard] = true
 		}
 	}
-	return all
+	for _, m := range last.Moves() {
+		if _, ok := s.Move(m.Shard); !ok {
+			k.due[m.Shard] = true
+		}
+	}
+}
+
+// keep makes the replica here of a shard that s wants, or ends one that it does not
+// want, and reports whether that is done.
+func (n *Node) keep(s *meta.State, id meta.ShardID) bool {
+	g := consensus.GroupID(id)
+	sh, ok := s.Shard(id)
+	if !ok {
+		return !s.Merged(id) || n.merged(s, g) // or s is from before the shard
+	}
+	done := true
+	m, member := sh.On(n.id.Node)
+	switch {
+	case !member || id == meta.MetaShard && sh.Version == 0:
+	case sh.Version == 0:
+		done = n.makeReplica(g, m.Replica, consensus.Initial{Voters: voters(sh)})
+	case !n.forked(sh):
+		_, err := n.host.Status(g)
+		done = err == nil
+	default:
+		// The others began without this node, which heard of it late. With whom is
+		// forgotten, but they send it all they have.
+		done = n.makeReplica(g, m.Replica, consensus.Initial{})
+	}
+	if m, ok := s.Move(id); ok && m.To == n.id.Node {
+		return n.makeReplica(g, m.Replica, consensus.Initial{}) && done
+	}
+	return n.keepReplica(s, sh) && done
+}
+
+// makeReplica makes a replica, and reports whether it is there.
+func (n *Node) makeReplica(g consensus.GroupID, id consensus.ReplicaID, init consensus.Initial) bool {
+	if st, err := n.host.Status(g); err == nil {
+		return st.Replica == id // or an earlier one is still there
+	}
+	if err := n.host.Create(g, id, init); err != nil {
+		n.logger.Warn("cluster: replica not made", "shard", uint64(g), "replica", uint64(id), "err", err)
+		return false
+	}
+	if len(init.Voters) > 0 && init.Voters[0].Replica == id {
+		n.work.Go(func() { n.beFirst(g) })
+	}
+	return true
 }
 
 // keepReplica sees to it that the replica of a shard here is the one that s knows

@@ -24,6 +24,8 @@ type errand struct {
 	Transfer consensus.NodeID       `json:",omitempty"`
 	// Control changes the shard's header.
 	Control *shard.Control `json:",omitempty"`
+	// Look asks any replica, leader or not, how it is.
+	Look bool `json:",omitempty"`
 	// Settled asks any replica, leader or not, to make durable what it has applied.
 	Settled bool `json:",omitempty"`
 }
@@ -48,8 +50,14 @@ func (n *Node) serveShard(ctx context.Context, _ consensus.NodeID, req []byte) (
 
 func (n *Node) run(ctx context.Context, e errand) finding {
 	g := consensus.GroupID(e.Shard)
-	if e.Settled {
+	switch {
+	case e.Settled:
 		return n.settled(ctx, e.Shard)
+	case e.Look:
+		if st, err := n.host.Status(g); err == nil {
+			return finding{Status: &st}
+		}
+		return finding{}
 	}
 	var err error
 	if e.Control != nil {

@@ -31,20 +31,24 @@ const serviceLatest = "cluster.latest"
 
 // Latest returns the cluster's state with everything in it that was acknowledged
 // before the call. A node with a replica of the meta group asks for a read index,
-// another one whoever leads it, and waits until its view is as far.
+// another one whoever leads it, and waits until its view is as far. It tries until ctx
+// ends.
 func (n *Node) Latest(ctx context.Context) (*meta.State, error) {
-	if m, ok := n.metaMachine(); ok && n.host.Leader(metaGroup).Node != 0 {
-		if err := n.host.ReadIndex(ctx, metaGroup); err != nil {
-			return nil, err
-		}
-		return m.State(), nil
-	}
+	rest := lookFirst
 	for i := 0; ; i++ {
-		index, err := n.askLatest(ctx, i)
-		if err == nil {
-			return n.Await(ctx, func(s *meta.State) bool { return s.Index >= index })
+		var err error
+		if m, ok := n.metaMachine(); ok && i%2 == 0 && n.host.Leader(metaGroup).Node != 0 {
+			if err = n.host.ReadIndex(ctx, metaGroup); err == nil {
+				return m.State(), nil
+			}
+		} else {
+			var index uint64
+			if index, err = n.askLatest(ctx, i); err == nil {
+				return n.Await(ctx, func(s *meta.State) bool { return s.Index >= index })
+			}
 		}
-		pause(ctx, lookEvery)
+		pause(ctx, rest)
+		rest = min(2*rest, lookEvery)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("cluster: node %d: latest state: %w: %w", n.id.Node, context.Cause(ctx), err)
 		}

@@ -17,6 +17,8 @@ import (
 const (
 	planEvery = time.Second
 	lookEvery = 10 * time.Millisecond
+	// lookFirst is how soon it looks after a step, and twice as long each time after.
+	lookFirst = time.Millisecond
 	// errandFor bounds one errand. A change under way goes on without it.
 	errandFor = 5 * time.Second
 )
@@ -176,14 +178,14 @@ func (s *steward) carryOn(m *meta.Move) {
 // meta group no more.
 func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 	var seen uint64
-	for rest := lookEvery; ctx.Err() == nil; pause(ctx, rest) {
+	for rest := lookFirst; ctx.Err() == nil; pause(ctx, rest) {
 		f, err := s.ask(ctx, errand{Shard: m.Shard})
 		if err != nil {
 			s.n.logger.Debug("cluster: move", "move", m.String(), "err", err)
-			rest = min(2*rest, time.Second)
+			rest = min(2*max(rest, lookEvery), time.Second)
 			continue
 		}
-		rest = lookEvery
+		rest = min(2*rest, lookEvery)
 		var to step
 		switch m.Kind {
 		case meta.MoveSplit:
@@ -193,6 +195,9 @@ func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 		default:
 			to = next(m, s.look(m, *f.Status, seen))
 			seen = f.Status.Commit
+			if to.adds() && !s.there(ctx, m) {
+				to = waitFor("the node makes its replica")
+			}
 		}
 		switch {
 		case to.done:
@@ -202,11 +207,22 @@ func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 		case to.errand.Shard != 0:
 			if _, err := s.ask(ctx, to.errand); err != nil {
 				s.n.logger.Debug("cluster: move", "move", m.String(), "err", err)
+			} else {
+				rest = lookFirst
 			}
 		default:
 			s.n.logger.Debug("cluster: move waits", "move", m.String(), "for", to.why)
 		}
 	}
+}
+
+// there says whether the new replica of a move is there: what its leader sends before
+// that is lost, and is not sent again before a tick.
+func (s *steward) there(ctx context.Context, m *meta.Move) bool {
+	ctx, cancel := context.WithTimeout(ctx, errandFor)
+	defer cancel()
+	f, err := s.n.askAt(ctx, m.To, errand{Shard: m.Shard, Look: true})
+	return err == nil && f.Status != nil && f.Status.Replica == m.Replica
 }
 
 func (s *steward) ask(ctx context.Context, e errand) (finding, error) {

@@ -64,7 +64,7 @@ func number(v float64, unit string) Number {
 }
 
 // shares are units that are read in percent, like the limits on them.
-var shares = []string{"load-cv", "dip"}
+var shares = []string{"load-cv", "dip", "uneven", "uneven-before"}
 
 // nanoseconds reports whether a unit counts them.
 func nanoseconds(unit string) bool {
