@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
 	"github.com/phantomdb/phantomdb/harness"
@@ -257,43 +259,142 @@ func benchLeaving(b *testing.B, leave func(context.Context, *bench) (map[string]
 	})
 }
 
-// BenchmarkDetect asks how long it takes until a node that crashed is known to be
-// suspect (suspect-ns) and dead, to the whole cluster.
+// BenchmarkDetect asks how long it takes until a node is known to be suspect
+// (suspect-ns) and dead, to the whole cluster: one that crashed, one that is cut off
+// from all others, and one whose workers stand still, so that it hears and does
+// nothing.
 //
 //	go test -run='^$' -bench=Detect -count=10 ./cluster
 func BenchmarkDetect(b *testing.B) {
 	nodes := harness.Nodes()
-	b.Run(harness.Name("nodes", nodes, "cause", "crash"), func(b *testing.B) {
-		c := bootBench(b, nodes, "none", profileLAN)
-		require.NoError(b, c.ready(b.Context()))
-		harness.Events(b, harness.Spec{Counters: c.counters}, func(i int) (harness.Event, error) {
-			ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
-			defer cancel()
-			_, at, err := c.leader(ctx)
-			if err != nil {
-				return harness.Event{}, err
-			}
-			victim := (at+i%(nodes-1))%nodes + 1 // never the one that watches
-			id := c.Node(victim).ID()
-			observer := c.Node(at)
-			began := time.Now()
-			c.crash(victim)
-			if _, err := observer.Await(ctx, func(s *meta.State) bool { return is(id, meta.Suspect)(s) || is(id, meta.Dead)(s) }); err != nil {
-				return harness.Event{}, err
-			}
-			suspected := time.Since(began)
-			for _, n := range c.Nodes() {
-				if _, err := n.Await(ctx, is(id, meta.Dead)); err != nil {
+	for _, cause := range []string{"crash", "partition", "stall"} {
+		b.Run(harness.Name("nodes", nodes, "cause", cause), func(b *testing.B) {
+			stalls := make([]stall, nodes)
+			c := bootBench(b, nodes, "none", func(o *cluster.LocalOptions) {
+				profileLAN(o)
+				if cause == "stall" {
+					apart(b, o, stalls)
+				}
+			})
+			ids := c.fill(b)
+			load := c.load(b.Context(), ids, 1) // or no worker would notice that it stands still
+			defer load.stop()
+			b.Cleanup(func() {
+				for i := range stalls {
+					stalls[i].end()
+				}
+			})
+			harness.Events(b, harness.Spec{Counters: c.counters}, func(i int) (harness.Event, error) {
+				ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+				defer cancel()
+				_, at, err := c.leader(ctx)
+				if err != nil {
 					return harness.Event{}, err
 				}
-			}
-			took := time.Since(began)
-			if err := c.back(ctx, victim); err != nil {
-				return harness.Event{}, err
-			}
-			return harness.Event{Took: took, Values: map[string]float64{"suspect-ns": float64(suspected)}}, nil
+				victim := (at+i%(nodes-1))%nodes + 1 // never the one that watches
+				e, err := c.detect(ctx, at, victim, func() {
+					switch cause {
+					case "crash":
+						c.crash(victim)
+					case "partition":
+						c.cutOff(victim)
+					case "stall":
+						stalls[victim-1].begin()
+					}
+				})
+				if err != nil {
+					return e, err
+				}
+				// A node that was declared dead stops, and is started again.
+				c.Network().Heal()
+				stalls[victim-1].end()
+				if c.Node(victim) != nil {
+					c.crash(victim)
+				}
+				return e, c.back(ctx, victim)
+			})
 		})
+	}
+}
+
+// detect measures until the others know that a victim is dead.
+func (c *bench) detect(ctx context.Context, at, victim int, cause func()) (harness.Event, error) {
+	id, observer := c.Node(victim).ID(), c.Node(at)
+	began := time.Now()
+	cause()
+	if _, err := observer.Await(ctx, func(s *meta.State) bool { return is(id, meta.Suspect)(s) || is(id, meta.Dead)(s) }); err != nil {
+		return harness.Event{}, err
+	}
+	suspected := time.Since(began)
+	for _, n := range c.Nodes() {
+		if n.ID() == id {
+			continue
+		}
+		if _, err := n.Await(ctx, is(id, meta.Dead)); err != nil {
+			return harness.Event{}, err
+		}
+	}
+	return harness.Event{Took: time.Since(began), Values: map[string]float64{"suspect-ns": float64(suspected)}}, nil
+}
+
+// cutOff parts a node from all others.
+func (c *bench) cutOff(victim int) {
+	id := c.Node(victim).ID()
+	var others []consensus.NodeID
+	for _, n := range c.Nodes() {
+		if n.ID() != id {
+			others = append(others, n.ID())
+		}
+	}
+	c.Network().Partition([]consensus.NodeID{id}, others)
+}
+
+// A stall has a node's worker stand still, in the store of a shard.
+type stall struct{ until atomic.Pointer[chan struct{}] }
+
+// A stalling store is one that a stall can begin in.
+type stallingStore struct {
+	*kv.Machine
+	s *stall
+}
+
+func (m stallingStore) Apply(b *consensus.Batch, results []consensus.Result) error {
+	if c := m.s.until.Load(); c != nil {
+		<-*c
+	}
+	return m.Machine.Apply(b, results)
+}
+
+func (s *stall) begin() { s.until.Store(new(make(chan struct{}))) }
+
+func (s *stall) end() {
+	if c := s.until.Swap(nil); c != nil {
+		close(*c)
+	}
+}
+
+// apart gives every node a pool of its own, that can be stalled.
+func apart(b *testing.B, o *cluster.LocalOptions, stalls []stall) {
+	pools := make([]*consensus.Pool, len(stalls))
+	for i := range pools {
+		var err error
+		pools[i], err = consensus.NewPool(consensus.PoolOptions{Workers: 1})
+		require.NoError(b, err)
+	}
+	b.Cleanup(func() {
+		for i := range pools {
+			pools[i].Close()
+		}
 	})
+	inner := o.Node
+	o.Node = func(i int, o *cluster.Options) {
+		inner(i, o)
+		o.Pool = pools[i-1]
+		o.Store = func(_ meta.ShardID, fs vfs.FS, dir string) (shard.Store, error) {
+			m, err := kv.New(kv.Options{FS: fs, Dir: dir})
+			return stallingStore{m, &stalls[i-1]}, err
+		}
+	}
 }
 
 // back starts a node again and waits until all is as it was.

@@ -110,3 +110,29 @@ func TestEmptyReplicas(t *testing.T) {
 	_, err = other.Host().Status(g)
 	require.NoError(t, err)
 }
+
+// An empty replica of a move that was given up makes room for that of the next.
+func TestEmptyReplicaInTheWay(t *testing.T) {
+	l := boot(t, 4, nil)
+	ids := create(t, l, 1)
+	await(t, l, "all replicas", settled)
+	s, _ := l.Node(1).View()
+	sh, _ := s.Shard(ids[0])
+	var other *cluster.Node
+	for _, n := range l.Nodes() {
+		if _, here := sh.On(n.ID()); !here {
+			other = n
+		}
+	}
+	g := consensus.GroupID(ids[0])
+	require.NoError(t, other.Host().Create(g, sh.Replicas, consensus.Initial{}))
+	_, err := l.Node(1).Propose(within(t, time.Minute), &meta.Begin{
+		Shard: ids[0], Kind: meta.MoveSwap, From: sh.Members[0].Node, To: other.ID(), Why: "test",
+	})
+	require.NoError(t, err)
+	await(t, l, "the move", func(s *meta.State) bool {
+		sh, _ := s.Shard(ids[0])
+		_, here := sh.On(other.ID())
+		return here && settled(s)
+	})
+}

@@ -108,7 +108,7 @@ func (n *Node) keep(s *meta.State, id meta.ShardID) bool {
 		done = n.makeReplica(g, m.Replica, consensus.Initial{})
 	}
 	if m, ok := s.Move(id); ok && m.To == n.id.Node {
-		return n.makeReplica(g, m.Replica, consensus.Initial{}) && done
+		done = n.makeReplica(g, m.Replica, consensus.Initial{}) && done
 	}
 	return n.keepReplica(s, sh) && done
 }

@@ -184,16 +184,15 @@ func (n *Node) servePing(context.Context, consensus.NodeID, []byte) ([]byte, err
 	return binary.AppendUvarint(nil, n.host.Epoch()), nil
 }
 
-// probeFor bounds a probe for another node.
-const probeFor = 500 * time.Millisecond
-
 func (n *Node) serveProbe(ctx context.Context, _ consensus.NodeID, req []byte) ([]byte, error) {
 	id, k := binary.Uvarint(req)
 	epoch, j := binary.Uvarint(req[max(k, 0):])
 	if k <= 0 || j <= 0 || k+j != len(req) {
 		return nil, fmt.Errorf("cluster: %s: request %x is malformed", serviceProbe, req)
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeFor)
+	// The answer must be there before whoever asks takes the silence for its own fault,
+	// after two intervals.
+	ctx, cancel := context.WithTimeout(ctx, n.o.Interval)
 	defer cancel()
 	if n.ping(ctx, consensus.NodeID(id), epoch) {
 		return []byte{1}, nil
