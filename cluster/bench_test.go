@@ -181,8 +181,6 @@ func (g *guest) turn(ctx context.Context, n *cluster.Node, first uint64) error {
 	return err
 }
 
-var errNoLease = errors.New("the node does not hold the lease of the meta group")
-
 // BenchmarkStatus asks what it costs to know the cluster: as this node does, with its
 // age (local); under the lease, at the node that leads the meta group; or confirmed
 // by a round of messages (index).
@@ -195,21 +193,23 @@ func BenchmarkStatus(b *testing.B) {
 			require.NoError(b, c.ready(b.Context()))
 			n, _, err := c.leader(b.Context())
 			require.NoError(b, err)
+			managers := make([]manager, harness.Clients())
+			for i := range managers {
+				managers[i] = manager{c: c, leader: n}
+			}
 			harness.Run(b, harness.Spec{Clients: harness.Clients(), Counters: c.counters}, func(cl *harness.Client) error {
 				var s *meta.State
+				var err error
 				switch mode {
 				case "local":
 					s, _ = n.View()
 				case "lease":
-					var ok bool
-					if s, ok = n.Leased(); !ok {
-						return errNoLease
-					}
+					s, err = managers[cl.ID].leased(cl.Context)
 				case "index":
-					var err error
-					if s, err = n.Latest(cl.Context); err != nil {
-						return err
-					}
+					s, err = n.Latest(cl.Context)
+				}
+				if err != nil {
+					return err
 				}
 				if _, ok := s.Node(consensus.NodeID(1 + cl.Rand.IntN(c.nodes))); !ok {
 					return errors.New("no such node")

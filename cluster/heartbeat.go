@@ -150,6 +150,7 @@ func (n *Node) beat(to consensus.NodeID, b beat) {
 	case pulseWell:
 		n.leader.Store(uint64(to))
 		n.views.hear(p.changed)
+		n.views.lags(p.changed)
 		if n.views.state.Load().Index >= p.changed {
 			n.views.confirm(began)
 		}

@@ -28,6 +28,8 @@ type views struct {
 
 	mu       sync.Mutex
 	changed  chan struct{}                // guarded by mu; closed at the next change
+	asking   context.CancelFunc           // guarded by mu; ends the wait for news, nil: none
+	behind   uint64                       // guarded by mu; the change that the last heartbeat told of, if it is not known yet
 	contacts map[consensus.NodeID]contact // guarded by mu; where nodes are that said so themselves
 }
 
@@ -93,6 +95,23 @@ func (v *views) hear(changed uint64) {
 		if old >= changed || v.latest.CompareAndSwap(old, changed) {
 			return
 		}
+	}
+}
+
+// lags notes a heartbeat's word of the latest change. If an earlier heartbeat told of
+// it too, and it is still not known, whoever is asked for news does not answer: it is
+// asked no longer.
+func (v *views) lags(changed uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case v.state.Load().Index >= changed:
+		v.behind = 0
+	case v.behind == 0:
+		v.behind = changed
+	case v.state.Load().Index < v.behind && v.asking != nil:
+		v.asking()
+		v.behind = 0
 	}
 }
 
@@ -252,6 +271,8 @@ func (n *Node) watchOther(i int) error {
 	}
 	ctx, cancel := context.WithTimeout(n.life, 2*watchFor)
 	defer cancel()
+	n.views.ask(cancel)
+	defer n.views.ask(nil)
 	since := n.views.state.Load().Index
 	answer, err := n.net.Call(ctx, to, serviceWatch, binary.AppendUvarint(nil, since))
 	if err != nil {
@@ -263,6 +284,12 @@ func (n *Node) watchOther(i int) error {
 		return err
 	}
 	return n.views.follow(d)
+}
+
+func (v *views) ask(stop context.CancelFunc) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.asking = stop
 }
 
 // serveWatch answers with what changed since an index, when something did or after
