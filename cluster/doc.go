@@ -27,4 +27,20 @@
 // All that changes the cluster is a command of package meta, sent to whoever leads
 // the meta group. Doing one twice is doing it once, so that a command whose outcome
 // is unknown is tried again, until the caller's patience ends.
+//
+// # Shards
+//
+// A shard is a Raft group whose machine, a [shard.Machine], holds a store of a floor
+// above. [Node.Call] brings a request to the leader of the shard that has a key, where a
+// [Handler] answers it by way of a [Replica]. It is tried again while nothing can have
+// happened, and an outcome that nobody knows is told as such. [Node.Split] and
+// [Node.Merge] change spans; whoever asks meanwhile finds the way by what the shards
+// themselves say.
+//
+// # What the cluster does by itself
+//
+// The node that leads the meta group finds nodes that are silent, and has a steward:
+// replicas on nodes that died or drain are made elsewhere, new nodes get their share,
+// leaders spread and busy shards part. All of it is safe for anybody to do at any time,
+// so it does not matter who believes to lead.
 package cluster

@@ -26,6 +26,11 @@
 // created exists from then on at the nodes that it names, and a [Move], one at a
 // time for each shard, lasts from [Begin] to [End] whoever carries it out.
 //
+// A split gives out the new shard's id when it begins, and the shard is there when the
+// report of the old one says that its log has done it. A merge ends the right one of
+// two neighbours with the report of the left one; until then it is marked, and only
+// its members move, towards those of the left one.
+//
 // The meta group is a shard without a span, [MetaShard].
 //
 // # Storage
@@ -42,7 +47,7 @@
 //  3. No two nodes have one address.
 //  4. The spans of shards do not overlap.
 //  5. Members of a shard are on distinct nodes that were not removed.
-//  6. A shard has at most one move.
+//  6. A shard has at most one move, and is merged into a shard with a move that says so.
 //
 // # Concurrency
 //
