@@ -33,6 +33,8 @@ var (
 	ErrMoving = errors.New("a move is under way")
 	// ErrInvalid: what the command says cannot be.
 	ErrInvalid = errors.New("invalid")
+	// ErrChanged: it was changed since, and the command may be a late repetition.
+	ErrChanged = errors.New("changed meanwhile")
 	// ErrFull: a limit of this package.
 	ErrFull = errors.New("too many")
 )
@@ -40,7 +42,7 @@ var (
 // refusals gives each error the code by which it travels: its place, plus one.
 var refusals = []error{
 	ErrCluster, ErrFormat, ErrNodeID, ErrNoNode, ErrRemoved, ErrEpoch, ErrAddress, ErrTooFew,
-	ErrHolds, ErrNoShard, ErrOverlap, ErrMoving, ErrInvalid, ErrFull,
+	ErrHolds, ErrNoShard, ErrOverlap, ErrMoving, ErrInvalid, ErrFull, ErrChanged,
 }
 
 // An Answer is what came of a command.

@@ -151,15 +151,21 @@ func (c *Declare) read(r *reader) {
 }
 
 // Drain has a node give up its replicas, so that it can be removed; Off takes that
-// back.
+// back. Turn is Node.Turns as whoever sends it knows it: two such commands undo each
+// other, and one that comes late must not undo what was done since.
 type Drain struct {
 	Node consensus.NodeID
 	Off  bool
+	Turn uint64
 }
 
-func (*Drain) kind() byte               { return kindDrain }
-func (c *Drain) append(b []byte) []byte { return appendNumbers(b, uint64(c.Node), number(c.Off)) }
-func (c *Drain) read(r *reader)         { c.Node, c.Off = consensus.NodeID(r.uvarint()), r.bool() }
+func (*Drain) kind() byte { return kindDrain }
+func (c *Drain) append(b []byte) []byte {
+	return appendNumbers(b, uint64(c.Node), number(c.Off), c.Turn)
+}
+func (c *Drain) read(r *reader) {
+	c.Node, c.Off, c.Turn = consensus.NodeID(r.uvarint()), r.bool(), r.uvarint()
+}
 
 // Remove removes a node that drains and holds nothing any more.
 type Remove struct{ Node consensus.NodeID }

@@ -174,6 +174,9 @@ func (c *Drain) run(t *turn) Answer {
 	if n.Draining != c.Off {
 		return done(uint64(n.ID))
 	}
+	if c.Turn != n.Turns {
+		return refuse(ErrChanged, "node %d: draining changed %d times, and the command is from when it had %d times", n.ID, n.Turns, c.Turn)
+	}
 	if !c.Off {
 		left := t.takers() - int(number(n.takes()))
 		if sh := t.widest(); sh != nil && sh.Want > left {
@@ -182,6 +185,7 @@ func (c *Drain) run(t *turn) Answer {
 		}
 	}
 	n.Draining = !c.Off
+	n.Turns++
 	t.putNode(&n)
 	return done(uint64(n.ID))
 }

@@ -53,9 +53,9 @@ var anyone = meta.Profile{Formats: meta.Range{Min: 1, Max: 1}}
 func draw(r *rand.Rand, s *meta.State) meta.Command {
 	node := consensus.NodeID(1 + r.IntN(12))
 	shard := meta.ShardID(1 + r.IntN(8))
-	var epoch uint64
+	var epoch, turns uint64
 	if n, ok := s.Node(node); ok {
-		epoch = n.Epoch
+		epoch, turns = n.Epoch, n.Turns
 	}
 	var members []meta.Member
 	var version uint64
@@ -80,7 +80,7 @@ func draw(r *rand.Rand, s *meta.State) meta.Command {
 	case 3, 4:
 		return &meta.Declare{Node: node, Epoch: epoch - uint64(r.IntN(2)), Condition: meta.Condition(r.IntN(4))}
 	case 5:
-		return &meta.Drain{Node: node, Off: r.IntN(3) > 0}
+		return &meta.Drain{Node: node, Off: r.IntN(3) > 0, Turn: turns - uint64(r.IntN(2))}
 	case 6:
 		return &meta.Remove{Node: node}
 	case 7:

@@ -130,7 +130,13 @@ func (l *ledger) step(d *datadriven.TestData) string {
 		require.Equal(l.t, old.State().Index, l.m.State().Index)
 		return "ok"
 	}
-	return l.do(command(l.t, d))
+	c := command(l.t, d)
+	if c, ok := c.(*meta.Drain); ok && !d.HasArg("turn") {
+		if n, ok := l.m.State().Node(c.Node); ok {
+			c.Turn = n.Turns
+		}
+	}
+	return l.do(c)
 }
 
 // install gives one machine what another holds.
@@ -183,7 +189,7 @@ func command(t testing.TB, d *datadriven.TestData) meta.Command {
 		conditions := map[string]meta.Condition{"joining": meta.Joining, "live": meta.Live, "suspect": meta.Suspect, "dead": meta.Dead}
 		return &meta.Declare{Node: node, Epoch: id("epoch"), Condition: conditions[text("condition")]}
 	case "drain":
-		return &meta.Drain{Node: node, Off: d.HasArg("off")}
+		return &meta.Drain{Node: node, Off: d.HasArg("off"), Turn: id("turn")}
 	case "remove":
 		return &meta.Remove{Node: node}
 	case "create":

@@ -51,7 +51,8 @@ type Node struct {
 	Address   string // empty before the first start
 	Epoch     uint64 // of the latest start, 0 before the first
 	Condition Condition
-	Draining  bool // gives up its replicas, and is to be removed
+	Draining  bool   // gives up its replicas, and is to be removed
+	Turns     uint64 // how often Draining has changed
 	Profile
 	// Request names the command by which it joined.
 	Request uint64
