@@ -186,7 +186,9 @@ func (n *Node) serveHere(_ context.Context, from consensus.NodeID, req []byte) (
 	if k <= 0 || len(req) == k || len(req)-k > meta.MaxAddressBytes {
 		return nil, fmt.Errorf("cluster: %s: malformed request of %d bytes", serviceHere, len(req))
 	}
-	if _, ok := n.views.state.Load().Node(from); !ok {
+	s := n.views.state.Load()
+	// One that was removed must hear that, so it is answered too.
+	if _, ok := s.Node(from); !ok && !s.Removed(from) {
 		return nil, fmt.Errorf("cluster: %s: node %d is not known", serviceHere, from)
 	}
 	n.views.meet(from, contact{address: string(req[k:]), epoch: epoch})

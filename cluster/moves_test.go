@@ -80,6 +80,23 @@ func TestReplicasFollowTheNodes(t *testing.T) {
 		put(t, l, id, "k", "w")
 	}
 	require.Eventually(t, func() bool { return n.Err() != nil }, 20*time.Second, time.Millisecond, "the node goes on though it was removed")
+
+	// Nor does it act again from its directory: the cluster does not take it back, and
+	// nothing is asked of it.
+	l.Crash(4)
+	if err := l.Start(within(t, 20*time.Second), 4); err != nil {
+		require.ErrorIs(t, err, meta.ErrRemoved)
+		return
+	}
+	again := l.Node(4)
+	require.ErrorIs(t, again.Joined(within(t, 20*time.Second)), meta.ErrRemoved)
+	require.ErrorIs(t, again.Err(), meta.ErrRemoved)
+	require.ErrorIs(t, again.Host().Campaign(consensus.GroupID(ids[0])), consensus.ErrRejected)
+	s, _ := l.Node(1).View()
+	require.True(t, s.Removed(again.ID()))
+	for _, n := range l.Nodes()[:3] {
+		require.NoError(t, n.Err())
+	}
 }
 
 // A replica that nobody has filled goes if its move was given up, and stays if what

@@ -296,6 +296,7 @@ func (n *Node) Err() error {
 func (n *Node) fail(err error) {
 	if n.fatal.CompareAndSwap(nil, &err) {
 		n.logger.Error("cluster: the node stops", "err", err)
+		n.end()
 		n.host.Crash()
 	}
 }
