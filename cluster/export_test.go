@@ -5,6 +5,7 @@ import (
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/cluster/placement"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
 )
 
@@ -24,4 +25,9 @@ func PlacementOf(s *meta.State) placement.State { return placementOf(s) }
 func (n *Node) KeepReplicas() {
 	k := keeper{n: n, due: map[meta.ShardID]bool{}}
 	k.turn(n.views.state.Load())
+}
+
+// Control changes a shard that this node leads.
+func (n *Node) Control(ctx context.Context, id meta.ShardID, c *shard.Control) (*shard.Header, error) {
+	return n.control(ctx, consensus.GroupID(id), c)
 }

@@ -75,6 +75,11 @@ func (r *Replica) Propose(ctx context.Context, generation uint64, c consensus.Co
 	result, err := r.n.host.Propose(ctx, consensus.GroupID(r.id), c) // which copies the data
 	*buf = b
 	commandBuffers.Put(buf)
+	if errors.Is(err, consensus.ErrUnknown) && errors.Is(err, consensus.ErrClosed) && r.m.Closed(generation) {
+		// The replica of a merged shard ends when others have ended theirs, and with it
+		// what it could commit no more.
+		return nil, &shard.StaleError{Header: r.m.Header()}
+	}
 	if err != nil {
 		return nil, err
 	}

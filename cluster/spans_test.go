@@ -12,6 +12,7 @@ import (
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
 )
@@ -157,4 +158,58 @@ func TestCountingAcrossSplitsAndMerges(t *testing.T) {
 		require.Equal(t, want, n, "client %d", i)
 	}
 	t.Logf("%d rounds, %v commands", rounds, done)
+}
+
+// When the replica of a frozen shard ends, what was proposed for the time before is
+// known not to have happened, and of the rest nothing is known.
+func TestProposalsAtTheEndOfAReplica(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("late=%t", late), func(t *testing.T) {
+			l := boot(t, 3, nil)
+			id := all(t, l)
+			require.NoError(t, write(within(t, time.Minute), l.Node(1), "k", "v"))
+			at, cut := leaderOf(l, id)
+			r, err := at.Replica(id)
+			require.NoError(t, err)
+			before := r.Header()
+			h, err := at.Control(within(t, time.Minute), id, &shard.Control{Kind: shard.Freeze, Generation: before.Generation, Move: 1 << 40, Other: 99})
+			require.NoError(t, err)
+			generation := before.Generation
+			if late {
+				generation = h.Generation
+			}
+			cut()
+			answer := make(chan error, 1)
+			go func() {
+				_, err := r.Propose(t.Context(), generation, consensus.Command{Data: kv.EncodePut(nil, []byte("k"), []byte("w"))})
+				answer <- err
+			}()
+			require.Eventually(t, func() bool {
+				st, err := at.Host().Status(consensus.GroupID(id))
+				return err == nil && st.Last > h.Frozen
+			}, time.Minute, time.Millisecond)
+			require.NoError(t, at.Host().Destroy(consensus.GroupID(id)))
+			err = <-answer
+			if late {
+				require.ErrorIs(t, err, consensus.ErrUnknown)
+				return
+			}
+			var stale *shard.StaleError
+			require.ErrorAs(t, err, &stale)
+			require.Equal(t, h, stale.Header)
+		})
+	}
+}
+
+// leaderOf returns the node that leads a shard and what cuts it off.
+func leaderOf(l *cluster.Local, id meta.ShardID) (leader *cluster.Node, cut func()) {
+	var others []consensus.NodeID
+	for _, n := range l.Nodes() {
+		if n.Host().Leader(consensus.GroupID(id)).Node == n.ID() {
+			leader = n
+		} else {
+			others = append(others, n.ID())
+		}
+	}
+	return leader, func() { l.Network().Partition([]consensus.NodeID{leader.ID()}, others) }
 }

@@ -29,6 +29,7 @@ func (m *Machine) control(b *consensus.Batch, results []consensus.Result) error 
 		results[0].Data = say(stale, h)
 		return m.pass(b, results, nil)
 	}
+	m.closed.Store(next.Generation)
 	return nil
 }
 

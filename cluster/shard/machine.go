@@ -60,7 +60,8 @@ type Machine struct {
 	commands [][]byte           // scratch of Apply
 	results  []consensus.Result // scratch of Apply
 
-	ops atomic.Uint64
+	ops    atomic.Uint64
+	closed atomic.Uint64 // the generation that the latest change applied here led to
 
 	mu    sync.Mutex
 	holds []*hold // guarded by mu
@@ -93,6 +94,12 @@ func (m *Machine) Worked() { m.ops.Add(1) }
 
 // Ops is how many operations were counted.
 func (m *Machine) Ops() uint64 { return m.ops.Load() }
+
+// Closed says whether the shard has left a generation by a change that this replica
+// applied, rather than by a snapshot that it took in. What was proposed to it for that
+// generation, and has no answer when the replica ends, was not applied and never will
+// be.
+func (m *Machine) Closed(generation uint64) bool { return generation < m.closed.Load() }
 
 // rowHeader is the key of the row that holds the header, beside the Host's.
 var rowHeader = []byte("shard")
