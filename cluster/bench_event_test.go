@@ -262,12 +262,18 @@ func benchLeaving(b *testing.B, leave func(context.Context, *bench) (map[string]
 // BenchmarkDetect asks how long it takes until a node is known to be suspect
 // (suspect-ns) and dead, to the whole cluster: one that crashed, one that is cut off
 // from all others, and one whose workers stand still, so that it hears and does
-// nothing.
+// nothing. PHANTOM_MATRIX=full adds one that crashes on a machine where others compete
+// for every processor (starved). false-dead and false-fence are how many other nodes
+// were declared dead or took themselves for one that stands still.
 //
 //	go test -run='^$' -bench=Detect -count=10 ./cluster
 func BenchmarkDetect(b *testing.B) {
 	nodes := harness.Nodes()
-	for _, cause := range []string{"crash", "partition", "stall"} {
+	causes := []string{"crash", "partition", "stall"}
+	if harness.Full() {
+		causes = append(causes, "starved")
+	}
+	for _, cause := range causes {
 		b.Run(harness.Name("nodes", nodes, "cause", cause), func(b *testing.B) {
 			stalls := make([]stall, nodes)
 			c := bootBench(b, nodes, "none", func(o *cluster.LocalOptions) {
@@ -292,9 +298,12 @@ func BenchmarkDetect(b *testing.B) {
 					return harness.Event{}, err
 				}
 				victim := (at+i%(nodes-1))%nodes + 1 // never the one that watches
+				if cause == "starved" {
+					defer starve(1)()
+				}
 				e, err := c.detect(ctx, at, victim, func() {
 					switch cause {
-					case "crash":
+					case "crash", "starved":
 						c.crash(victim)
 					case "partition":
 						c.cutOff(victim)
@@ -320,6 +329,7 @@ func BenchmarkDetect(b *testing.B) {
 // detect measures until the others know that a victim is dead.
 func (c *bench) detect(ctx context.Context, at, victim int, cause func()) (harness.Event, error) {
 	id, observer := c.Node(victim).ID(), c.Node(at)
+	fences := c.fences(id)
 	began := time.Now()
 	cause()
 	if _, err := observer.Await(ctx, func(s *meta.State) bool { return is(id, meta.Suspect)(s) || is(id, meta.Dead)(s) }); err != nil {
@@ -334,7 +344,25 @@ func (c *bench) detect(ctx context.Context, at, victim int, cause func()) (harne
 			return harness.Event{}, err
 		}
 	}
-	return harness.Event{Took: time.Since(began), Values: map[string]float64{"suspect-ns": float64(suspected)}}, nil
+	e := harness.Event{Took: time.Since(began), Values: map[string]float64{"suspect-ns": float64(suspected), "false-dead": 0}}
+	s, _ := observer.View()
+	for _, n := range s.Nodes() {
+		if n.Condition == meta.Dead && n.ID != id {
+			e.Values["false-dead"]++
+		}
+	}
+	e.Values["false-fence"] = float64(c.fences(id) - fences)
+	return e, nil
+}
+
+// fences is how often nodes, other than one, took themselves for standing still.
+func (c *bench) fences(other consensus.NodeID) (sum uint64) {
+	for _, n := range c.Nodes() {
+		if n.ID() != other {
+			sum += n.Host().Stats().Stalls
+		}
+	}
+	return sum
 }
 
 // cutOff parts a node from all others.

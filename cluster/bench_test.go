@@ -222,9 +222,11 @@ func BenchmarkStatus(b *testing.B) {
 
 // BenchmarkHeartbeat asks how many heartbeats the leader of the meta group takes a
 // second, each sent, watched over and answered, when every other node sends the next
-// as soon as one is answered. cpu-ns/node-s is the processor time of the whole process
-// for each node and second before that, with nothing but the heartbeats of the usual
-// interval and three shards a node, asleep.
+// as soon as one is answered. Before that there is nothing but the heartbeats of the
+// usual interval, and three shards a node, asleep: cpu-ns/node-s is the processor time
+// of the whole process for each node and second, beats/node-s how many requests the
+// leader gets from each, and frames/pair-beat what two nodes send each other outside of
+// calls in an interval, in one direction.
 //
 //	go test -run='^$' -bench=Heartbeat -count=10 ./cluster
 func BenchmarkHeartbeat(b *testing.B) {
@@ -236,9 +238,9 @@ func BenchmarkHeartbeat(b *testing.B) {
 		b.Run(harness.Name("nodes", nodes), func(b *testing.B) {
 			c := bootBench(b, nodes, "none", nil)
 			c.fill(b)
-			idle, known := c.idle()
 			to, at, err := c.leader(b.Context())
 			require.NoError(b, err)
+			idle := c.idle(to)
 			var others []*cluster.Node
 			for i := range nodes {
 				if i+1 != at {
@@ -248,19 +250,43 @@ func BenchmarkHeartbeat(b *testing.B) {
 			r := harness.Run(b, harness.Spec{Clients: len(others), Counters: c.counters}, func(cl *harness.Client) error {
 				return others[cl.ID].Beat(cl.Context, to.ID())
 			})
-			if known && r.Invalid == "" {
-				b.ReportMetric(idle, "cpu-ns/node-s")
+			for unit, v := range idle {
+				if r.Invalid == "" {
+					b.ReportMetric(v, unit)
+				}
 			}
 		})
 	}
 }
 
-// idle is the processor time that each node costs a second, when nobody asks anything.
-func (c *bench) idle() (perNode float64, known bool) {
+// idle is what each node costs when nobody asks anything.
+func (c *bench) idle(leader *cluster.Node) map[string]float64 {
 	time.Sleep(500 * time.Millisecond) // shards fall asleep
+	const calls = transport.Calls
 	u0, s0, before := measure.CPU()
-	began := time.Now()
+	began, in, out := time.Now(), leader.Traffic().In[calls].Messages, oneWay(c.counters())
 	time.Sleep(time.Second)
 	u1, s1, after := measure.CPU()
-	return float64(u1+s1-u0-s0) / float64(c.nodes) / time.Since(began).Seconds(), before && after
+	took, nodes := time.Since(began), float64(c.nodes)
+	values := map[string]float64{
+		"beats/node-s":     float64(leader.Traffic().In[calls].Messages-in) / (nodes - 1) / took.Seconds(),
+		"frames/pair-beat": float64(oneWay(c.counters())-out) / (nodes * (nodes - 1)) / (took.Seconds() / usualInterval.Seconds()),
+	}
+	if before && after {
+		values["cpu-ns/node-s"] = float64(u1+s1-u0-s0) / nodes / took.Seconds()
+	}
+	return values
+}
+
+// usualInterval is that of heartbeats, by default.
+const usualInterval = 50 * time.Millisecond
+
+// oneWay is how many messages were not of calls.
+func oneWay(t harness.Counters) (sum int64) {
+	for _, class := range t.Classes {
+		if class.Class != transport.Calls.String() {
+			sum += class.Messages
+		}
+	}
+	return sum
 }

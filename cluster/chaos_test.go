@@ -24,7 +24,8 @@ import (
 )
 
 // TestClusterUnderFaults has nodes crash, come back, be cut off, drain and take that
-// back, and shards split and merge, while clients write and read all over. Throughout,
+// back, and shards split and merge, while clients write and read all over, by clocks
+// that are off and go wrong. Throughout,
 // what any node knows is sound and only moves on, no shard has two leases, and nobody
 // reads less than was acknowledged or more than was written. In the end, when all is
 // healed, every shard has its replicas on live nodes, and everything that was
@@ -98,6 +99,11 @@ func newChaos(t *testing.T, nodes int, seed uint64) *chaos {
 		inner := o.Node
 		o.Node = func(i int, o *cluster.Options) {
 			inner(i, o)
+			lanHost, clock := o.Consensus, wrongClock(seed, i)
+			o.Consensus = func(c *consensus.Options) {
+				lanHost(c)
+				c.Clock = clock
+			}
 			o.Logger = slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		}
 		o.Network = transport.NetworkOptions{Seed: seed, Default: transport.Link{Delay: 100 * time.Microsecond, Jitter: 100 * time.Microsecond}}
@@ -111,6 +117,30 @@ func newChaos(t *testing.T, nodes int, seed uint64) *chaos {
 	c.up()
 	create(t, l, chaosShards)
 	return c
+}
+
+// A skewed clock is off, and goes wrong.
+type skewedClock struct {
+	start   time.Time
+	base    time.Duration // of Mono
+	offset  time.Duration // of Wall
+	perTime float64       // how fast it goes
+}
+
+func (c skewedClock) gone() time.Duration {
+	return time.Duration(float64(time.Since(c.start)) * c.perTime)
+}
+func (c skewedClock) Mono() time.Duration { return c.base + c.gone() }
+func (c skewedClock) Wall() time.Time     { return c.start.Add(c.offset + c.gone()) }
+
+// wrongClock is the clock of a node: off by up to a minute, and faster or slower by up
+// to almost half of the drift that leases allow for between two nodes.
+func wrongClock(seed uint64, node int) skewedClock {
+	rng := rand.New(rand.NewPCG(seed, uint64(node)<<8))
+	return skewedClock{
+		start: time.Now(), base: time.Duration(rng.Int64N(int64(time.Hour))),
+		offset: time.Duration((2*rng.Float64() - 1) * float64(time.Minute)), perTime: 0.996 + 0.008*rng.Float64(),
+	}
 }
 
 // lastWords keeps the end of a log.

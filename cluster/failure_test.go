@@ -1,6 +1,8 @@
 package cluster_test
 
 import (
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/transport"
+	"github.com/phantomdb/phantomdb/harness"
 )
 
 // lan are options of a test cluster that notices failures soon.
@@ -173,4 +176,68 @@ func TestWithoutMeta(t *testing.T) {
 		_, age := n.View()
 		require.False(t, age >= 0 && age < 100*time.Millisecond, "node %d says that what it knows is the latest", n.ID())
 	}
+}
+
+// While the processors are taken by others, nobody is declared dead, and no node takes
+// itself for one that stands still; and who dies is found when they are free again. In
+// the mode long-running this goes on for ten minutes.
+func TestStarvation(t *testing.T) {
+	length := 3 * time.Second
+	switch {
+	case harness.CurrentMode() == harness.ModeLongRunning:
+		length = 10 * time.Minute
+	case testing.Short():
+		length = time.Second
+	}
+	l := boot(t, 20, lan)
+	ids := create(t, l, 10)
+	await(t, l, "all replicas", settled)
+	stop := starve(4)
+	defer stop()
+	elections := func() (sum uint64) {
+		for _, n := range l.Nodes() {
+			sum += n.Host().Stats().Elections
+		}
+		return sum
+	}
+	before, writes, slowest := elections(), 0, time.Duration(0)
+	for began := time.Now(); time.Since(began) < length; writes++ {
+		start := time.Now()
+		put(t, l, ids[writes%len(ids)], "k", "v")
+		slowest = max(slowest, time.Since(start))
+	}
+	for _, n := range l.Nodes() {
+		s, _ := n.View()
+		require.NoError(t, n.Err())
+		require.Zero(t, n.Host().Stats().Stalls, "node %d", n.ID())
+		for _, at := range s.Nodes() {
+			require.Equal(t, uint64(1), at.Epoch)
+			require.NotEqual(t, meta.Dead, at.Condition)
+		}
+	}
+	t.Logf("%d writes, the slowest in %v, %d elections", writes, slowest, elections()-before)
+	victim := l.Node(20).ID()
+	stop()
+	l.Crash(20)
+	await(t, l, "its death", is(victim, meta.Dead))
+}
+
+// starve has so many others compete for each processor, until stop.
+func starve(others int) (stop func()) {
+	done := make(chan struct{})
+	var work sync.WaitGroup
+	for range others * runtime.GOMAXPROCS(0) {
+		work.Go(func() {
+			for n := 0; ; n++ {
+				if n%(1<<20) == 0 {
+					select {
+					case <-done:
+						return
+					default:
+					}
+				}
+			}
+		})
+	}
+	return sync.OnceFunc(func() { close(done); work.Wait() })
 }

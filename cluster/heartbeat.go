@@ -60,6 +60,7 @@ const (
 	pulseWell    = iota
 	pulseStrange // not watched, or not yet
 	pulseDead    // declared dead under this epoch, or ran under a later one
+	pulseUnsure  // well, but by now another may lead
 )
 
 func (p pulse) encode() []byte {
@@ -147,11 +148,11 @@ func (n *Node) beat(to consensus.NodeID, b beat) {
 	switch p.verdict {
 	case pulseDead:
 		n.fail(fmt.Errorf("cluster: node %d under epoch %d: %w: it was declared dead, and must start again", n.id.Node, b.epoch, meta.ErrEpoch))
-	case pulseWell:
+	case pulseWell, pulseUnsure:
 		n.leader.Store(uint64(to))
 		n.views.hear(p.changed)
 		n.views.lags(p.changed)
-		if n.views.state.Load().Index >= p.changed {
+		if p.verdict == pulseWell && n.views.state.Load().Index >= p.changed {
 			n.views.confirm(began)
 		}
 	}

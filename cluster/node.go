@@ -40,6 +40,7 @@ type Node struct {
 	forks    forks
 	routes   routes
 	machines sync.Map // the latest machine of each shard here, by meta.ShardID
+	ops      atomic.Uint64
 
 	opened chan struct{} // closed when the Host runs
 	joined chan struct{} // closed when the cluster knows of this start

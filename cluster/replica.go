@@ -84,9 +84,15 @@ func (r *Replica) Propose(ctx context.Context, generation uint64, c consensus.Co
 		return nil, err
 	}
 	if !r.counted {
-		r.m.Worked()
+		r.worked()
 	}
 	return shard.Answer(result.Data)
+}
+
+// worked counts an operation that the replica did for somebody, as leader.
+func (r *Replica) worked() {
+	r.m.Worked()
+	r.n.ops.Add(1)
 }
 
 // control proposes a change of the shard's header and returns what it is then.

@@ -254,7 +254,7 @@ func (n *Node) answer(ctx context.Context, h Handler, from consensus.NodeID, id 
 		return reply{verdict: outdated, header: header}
 	}
 	r.counted = true
-	r.m.Worked()
+	r.worked()
 	answer, err := h(ctx, &Request{From: from, Replica: r, Generation: header.Generation, Span: span, Body: body})
 	var stale *shard.StaleError
 	var other *consensus.NotLeaderError

@@ -22,6 +22,7 @@ type sentinel struct {
 
 	mu       sync.Mutex
 	detector *liveness.Detector // guarded by mu; nil while this node does not lead
+	term     uint64             // guarded by mu; of the detector's leader
 	watched  uint64             // guarded by mu; index of the state whose nodes it watches
 }
 
@@ -41,14 +42,20 @@ func (s *sentinel) run() {
 	}
 }
 
+// tick goes on for as long as the node leads in one term. A lease that lapses changes
+// nothing: what a leader has heard it has heard, and what it declares is nothing until
+// the group commits it. On a machine out of breath leases lapse all the time.
 func (s *sentinel) tick() {
-	_, leads := s.n.host.Lease(metaGroup)
+	st, err := s.n.host.Status(metaGroup)
 	m, ok := s.n.metaMachine()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !leads || !ok {
-		s.detector = nil
+	leads := ok && err == nil && st.Role == "leader"
+	if !leads || st.Term != s.term {
+		s.detector, s.term = nil, st.Term
 		s.loads.forget()
+	}
+	if !leads {
 		return
 	}
 	state := m.State()
@@ -89,6 +96,7 @@ var seenAs = map[meta.Condition]liveness.Condition{
 
 // hear takes a heartbeat.
 func (s *sentinel) hear(from consensus.NodeID, b beat) pulse {
+	_, sure := s.n.host.Lease(metaGroup) // before the state is read
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, ok := s.n.metaMachine()
@@ -97,6 +105,9 @@ func (s *sentinel) hear(from consensus.NodeID, b beat) pulse {
 	}
 	state := m.State()
 	p := pulse{changed: state.Changed}
+	if !sure {
+		p.verdict = pulseUnsure
+	}
 	if from == s.n.id.Node || s.detector.Heard(from, b.epoch, b.lag, s.now()) {
 		if b.loads != nil {
 			p.loads = s.loads.take(from, b.epoch, b.loads)

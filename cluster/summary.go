@@ -261,13 +261,6 @@ func (st *Status) String() string {
 	return b.String()
 }
 
-// Ops is how many operations this node's replicas have done as leaders, since each of
-// them was opened.
-func (n *Node) Ops() (sum uint64) {
-	for _, g := range n.host.Groups() {
-		if r, err := n.Replica(meta.ShardID(g)); err == nil {
-			sum += r.m.Ops()
-		}
-	}
-	return sum
-}
+// Ops is how many operations this node's replicas have done as leaders, since the node
+// started.
+func (n *Node) Ops() uint64 { return n.ops.Load() }

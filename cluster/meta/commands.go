@@ -174,7 +174,8 @@ func (*Remove) kind() byte               { return kindRemove }
 func (c *Remove) append(b []byte) []byte { return appendNumbers(b, uint64(c.Node)) }
 func (c *Remove) read(r *reader)         { c.Node = consensus.NodeID(r.uvarint()) }
 
-// Create makes a shard, with a replica on each of the nodes. The answer is its id.
+// Create makes a shard, with a replica on each of the nodes, in an order of its own: the
+// first leads. The answer is its id.
 type Create struct {
 	Request uint64 // not 0
 	Span    Span
