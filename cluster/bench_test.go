@@ -240,7 +240,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 			c.fill(b)
 			to, at, err := c.leader(b.Context())
 			require.NoError(b, err)
-			idle := c.idle(to)
+			idle := c.idle(b, to)
 			var others []*cluster.Node
 			for i := range nodes {
 				if i+1 != at {
@@ -259,9 +259,23 @@ func BenchmarkHeartbeat(b *testing.B) {
 	}
 }
 
+// asleep says whether no shard has anything to do, beside the meta group.
+func (c *bench) asleep() bool {
+	for _, n := range c.Nodes() {
+		for _, g := range n.Host().Groups() {
+			st, err := n.Host().Status(g)
+			if meta.ShardID(g) != meta.MetaShard && (err != nil || !st.Asleep) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // idle is what each node costs when nobody asks anything.
-func (c *bench) idle(leader *cluster.Node) map[string]float64 {
-	time.Sleep(500 * time.Millisecond) // shards fall asleep
+func (c *bench) idle(b *testing.B, leader *cluster.Node) map[string]float64 {
+	b.Helper()
+	require.Eventually(b, c.asleep, time.Minute, 10*time.Millisecond)
 	const calls = transport.Calls
 	u0, s0, before := measure.CPU()
 	began, in, out := time.Now(), leader.Traffic().In[calls].Messages, oneWay(c.counters())
