@@ -290,7 +290,8 @@ func BenchmarkDetect(b *testing.B) {
 					stalls[i].end()
 				}
 			})
-			harness.Events(b, harness.Spec{Counters: c.counters}, func(i int) (harness.Event, error) {
+			// Nothing gets warm by a death, and one takes seconds.
+			harness.Events(b, harness.Spec{Counters: c.counters, Warmup: -1}, func(i int) (harness.Event, error) {
 				ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 				defer cancel()
 				_, at, err := c.leader(ctx)

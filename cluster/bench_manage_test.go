@@ -196,7 +196,7 @@ func BenchmarkRebalance(b *testing.B) {
 		b.Run(harness.Name("nodes", nodes, "shards", shards), func(b *testing.B) {
 			c := bootBench(b, nodes, "none", nil)
 			c.fillWith(b, shards)
-			harness.Events(b, harness.Spec{Counters: c.counters}, func(int) (harness.Event, error) { return c.rebalance(b) })
+			harness.Events(b, harness.Spec{Counters: c.counters, Warmup: -1}, func(int) (harness.Event, error) { return c.rebalance(b) })
 		})
 	}
 }
