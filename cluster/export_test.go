@@ -21,6 +21,37 @@ func (n *Node) Beat(ctx context.Context, to consensus.NodeID) error {
 // PlacementOf is a state as the planner sees it.
 func PlacementOf(s *meta.State) placement.State { return placementOf(s) }
 
+// Forked says whether the replica here of a shard is to be made with nothing, while a
+// split is being carried out or not.
+func (n *Node) Forked(sh *meta.Shard, pending bool) bool {
+	if pending {
+		n.forks.add(sh.ID, 1)
+		defer n.forks.add(sh.ID, -1)
+	}
+	return n.forked(sh)
+}
+
+// Vouches says whether a heartbeat to this node is told that what it knows is the
+// latest, and whether it was taken at all.
+func (n *Node) Vouches() (latest, taken bool) {
+	p := n.sentinel.hear(n.id.Node, beat{epoch: n.host.Epoch()})
+	return p.verdict == pulseWell, p.leader == 0 && p.verdict != pulseStrange
+}
+
+// NewTerm has the node, which leads the meta group, find itself leading in another
+// term, and reports whether it began to watch anew.
+func (n *Node) NewTerm() bool {
+	s := n.sentinel
+	s.mu.Lock()
+	before := s.detector
+	s.term--
+	s.mu.Unlock()
+	s.tick()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.detector != before
+}
+
 // KeepReplicas brings the replicas here in line with what the node knows.
 func (n *Node) KeepReplicas() {
 	k := keeper{n: n, due: map[meta.ShardID]bool{}}

@@ -213,3 +213,144 @@ func leaderOf(l *cluster.Local, id meta.ShardID) (leader *cluster.Node, cut func
 	}
 	return leader, func() { l.Network().Partition([]consensus.NodeID{leader.ID()}, others) }
 }
+
+// A replica of a shard that came out of another one is not made with nothing where that
+// one's replica has yet to split, or is splitting.
+func TestWhoMayBeginWithNothing(t *testing.T) {
+	l := boot(t, 3, nil)
+	first := all(t, l)
+	id, err := l.Node(1).Split(within(t, time.Minute), "m")
+	require.NoError(t, err)
+	n := l.Node(1)
+	s, _ := n.View()
+	sh, ok := s.Shard(id)
+	require.True(t, ok)
+	require.Equal(t, first, sh.Parent)
+	require.True(t, n.Forked(sh, false))
+	require.False(t, n.Forked(sh, true), "it is being made of what was split off")
+	later := *sh
+	later.Born++
+	require.False(t, n.Forked(&later, false), "the split is not applied here")
+	later.Parent = 99
+	require.True(t, n.Forked(&later, false), "nothing here will split")
+}
+
+// headers are a shard's, at the nodes that are up.
+func headers(l *cluster.Local, id meta.ShardID) (list []*shard.Header) {
+	for _, n := range l.Nodes() {
+		if r, err := n.Replica(id); err == nil {
+			list = append(list, r.Header())
+		}
+	}
+	return list
+}
+
+// follower returns a node that leads neither of two shards, nor the meta group.
+func follower(t *testing.T, l *cluster.Local, a, b meta.ShardID) int {
+	t.Helper()
+	var at int
+	require.Eventually(t, func() bool {
+		for i, n := range l.Nodes() {
+			leads := false
+			for _, id := range []meta.ShardID{meta.MetaShard, a, b} {
+				leads = leads || n.Host().Leader(consensus.GroupID(id)).Node == n.ID()
+			}
+			if !leads {
+				at = i + 1
+				return true
+			}
+			for _, id := range []meta.ShardID{a, b} { // all to the first
+				if g := consensus.GroupID(id); n.Host().Leader(g).Node == n.ID() && i > 0 {
+					st, _ := l.Node(1).Host().Status(g)
+					_ = n.Host().Transfer(within(t, time.Second), g, st.Replica)
+				}
+			}
+		}
+		return false
+	}, time.Minute, 10*time.Millisecond)
+	return at
+}
+
+// A merge waits for a replica that does not know yet that its shard is frozen: it
+// would have nothing to take in.
+func TestMergeWaitsForAllReplicas(t *testing.T) {
+	l := boot(t, 3, func(o *cluster.LocalOptions) {
+		o.Node = func(_ int, o *cluster.Options) { o.Interval = time.Second } // nobody is taken for dead
+	})
+	left := all(t, l)
+	ctx := within(t, time.Minute)
+	right, err := l.Node(1).Split(ctx, "m")
+	require.NoError(t, err)
+	require.NoError(t, write(ctx, l.Node(1), "z", "v"))
+	late := follower(t, l, left, right)
+	l.Crash(late)
+	merged := make(chan error, 1)
+	asked := l.Nodes()[0]
+	go func() { merged <- asked.Merge(ctx, left) }()
+	require.Eventually(t, func() bool {
+		frozen := 0
+		for _, h := range headers(l, right) {
+			if h.Frozen != 0 {
+				frozen++
+			}
+		}
+		return frozen == 2
+	}, time.Minute, time.Millisecond, "the right one is not frozen")
+	for range 50 {
+		for _, h := range headers(l, left) {
+			require.Equal(t, "m", h.Span.End, "it took in what one replica still writes")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	require.NoError(t, l.Start(ctx, late))
+	require.NoError(t, <-merged)
+	value, err := read(ctx, l.Node(late), "z")
+	require.NoError(t, err)
+	require.Equal(t, "v", value)
+	st, err := l.Node(late).Host().Status(consensus.GroupID(left))
+	require.NoError(t, err)
+	require.NoError(t, st.Err)
+}
+
+// A merge that cannot go on is given up: the left shard fences it off for good, and the
+// right one goes on.
+func TestMergeIsGivenUp(t *testing.T) {
+	l := boot(t, 3, lan)
+	left := all(t, l)
+	ctx := within(t, time.Minute)
+	right, err := l.Node(1).Split(ctx, "m")
+	require.NoError(t, err)
+	l.Crash(follower(t, l, left, right))
+	try, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	require.Error(t, l.Nodes()[0].Merge(try, left))
+	await(t, l, "no move", func(s *meta.State) bool { return len(s.Moves()) == 0 })
+	require.NoError(t, write(ctx, l.Nodes()[0], "z", "v"))
+	over := func(id meta.ShardID) (most uint64) {
+		for _, h := range headers(l, id) {
+			most = max(most, h.Over)
+		}
+		return most
+	}
+	require.GreaterOrEqual(t, over(left), over(right), "a late hand can still carry it out")
+	require.Greater(t, over(right), uint64(1))
+}
+
+// A leader gives nobody to read what it is about to split off, before it knows that it
+// has: the new shard may have taken writes by then.
+func TestLeaderBarsWhatItSplitsOff(t *testing.T) {
+	l := boot(t, 3, nil)
+	id := all(t, l)
+	require.NoError(t, write(within(t, time.Minute), l.Node(1), "z", "v"))
+	leader, cut := leaderOf(l, id)
+	r, err := leader.Replica(id)
+	require.NoError(t, err)
+	h := r.Header()
+	require.True(t, h.Takes("z"))
+	cut()
+	split := &shard.Control{Kind: shard.Split, Generation: h.Generation, Move: 1 << 40, Key: "m", Other: 99}
+	_, err = leader.Control(within(t, 50*time.Millisecond), id, split)
+	require.ErrorIs(t, err, consensus.ErrUnknown)
+	require.True(t, r.Header().Takes("a"))
+	require.False(t, r.Header().Takes("z"))
+}

@@ -94,3 +94,31 @@ func TestFormerLeaderFollows(t *testing.T) {
 		})
 	}
 }
+
+// A leader of the meta group that may have been deposed takes heartbeats, but does not
+// say that what it knows is the latest.
+func TestLeaderWithoutLeaseDoesNotVouch(t *testing.T) {
+	l := boot(t, 3, func(o *cluster.LocalOptions) {
+		o.Node = func(_ int, o *cluster.Options) {
+			o.Consensus = func(c *consensus.Options) { c.LeaseDuration = 200 * time.Millisecond }
+		}
+	})
+	await(t, l, "the meta group", settled)
+	leader, cut := leaderOf(l, meta.MetaShard)
+	held := func() bool { _, ok := leader.Host().Lease(consensus.GroupID(meta.MetaShard)); return ok }
+	require.Eventually(t, func() bool { latest, taken := leader.Vouches(); return latest && taken }, time.Minute, time.Millisecond)
+	require.True(t, leader.NewTerm())
+	cut()
+	require.Eventually(t, func() bool { return !held() }, time.Minute, time.Millisecond)
+	unsure := 0
+	for leader.Host().Leader(consensus.GroupID(meta.MetaShard)).Node == leader.ID() {
+		latest, taken := leader.Vouches()
+		require.False(t, latest)
+		if taken {
+			unsure++
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Logf("%d heartbeats were taken by a leader without a lease", unsure)
+	l.Network().Heal()
+}

@@ -159,7 +159,7 @@ func (m *Machine) subsume(b *consensus.Batch, h *Header, c *Control, results []c
 		return nil, err
 	}
 	r := right.Header()
-	if r.Frozen == 0 || r.Into != h.Shard || r.Generation != c.OtherGeneration || r.Span != c.Span {
+	if r.Into != h.Shard || r.Generation != c.OtherGeneration || r.Span != c.Span {
 		return nil, fmt.Errorf("the replica here of the neighbour is %v, expected %v frozen with generation %d", r, c.Span, c.OtherGeneration)
 	}
 	from, err := right.store.View()

@@ -251,10 +251,7 @@ func (m *Machine) settle(ctx context.Context, index uint64) error {
 }
 
 // Durable implements consensus.StateMachine.
-func (m *Machine) Durable() uint64 {
-	to, _ := m.durableTo()
-	return min(m.store.Durable(), to)
-}
+func (m *Machine) Durable() uint64 { return m.store.Durable() }
 
 // Flush implements consensus.StateMachine. It waits for the splits up to an index.
 func (m *Machine) Flush(ctx context.Context, upTo uint64) error {

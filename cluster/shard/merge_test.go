@@ -147,6 +147,19 @@ func TestMergeWithoutTheNeighbour(t *testing.T) {
 	_, err := n.try(2, entry{[][]byte{subsume(1).Encode()}, true})
 	require.ErrorContains(t, err, "expected")
 	n = two(t)
+	// Frozen again, after this merge was given up.
+	for _, c := range []*shard.Control{freeze, {Kind: shard.Thaw, Generation: 3, Move: 5}, {Kind: shard.Freeze, Generation: 4, Move: 6, Other: 2}} {
+		_, err = n.control(3, c)
+		require.NoError(t, err)
+	}
+	_, err = n.try(2, entry{[][]byte{subsume(1).Encode()}, true})
+	require.ErrorContains(t, err, "frozen with generation 3")
+	n = two(t)
+	_, err = n.control(3, &shard.Control{Kind: shard.Freeze, Generation: 2, Move: 5, Other: 4})
+	require.NoError(t, err)
+	_, err = n.try(2, entry{[][]byte{subsume(1).Encode()}, true})
+	require.ErrorContains(t, err, "expected", "it goes elsewhere")
+	n = two(t)
 	delete(n.machines, 3)
 	_, err = n.try(2, entry{[][]byte{subsume(1).Encode()}, true})
 	require.ErrorContains(t, err, "no such neighbour")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
@@ -31,6 +32,33 @@ type node struct {
 	machines map[meta.ShardID]*shard.Machine
 	applied  map[meta.ShardID]uint64
 	forks    map[meta.ShardID]fork
+	watch    func() // if set, called while a store changes its span
+}
+
+// A watched store shows what readers may see while it changes.
+type watched struct {
+	*kv.Machine
+	n *node
+}
+
+func (s watched) Retain(b *consensus.Batch, start, end string) error {
+	s.n.watch()
+	return s.Machine.Retain(b, start, end)
+}
+
+func (s watched) Stage(r io.Reader) (consensus.Staged, error) {
+	st, err := s.Machine.Stage(r)
+	return watchedStage{st, s.n}, err
+}
+
+type watchedStage struct {
+	consensus.Staged
+	n *node
+}
+
+func (s watchedStage) Install(ctx context.Context) error {
+	s.n.watch()
+	return s.Staged.Install(ctx)
 }
 
 type fork struct {
@@ -60,8 +88,12 @@ func rows(joint bool) []consensus.Row {
 func (n *node) open(id meta.ShardID) consensus.State {
 	store, err := kv.New(kv.Options{FS: n.fs, Dir: fmt.Sprint("shards/", id)})
 	require.NoError(n.t, err)
+	var inner shard.Store = store
+	if n.watch != nil {
+		inner = watched{store, n}
+	}
 	m := shard.New(shard.Options{
-		Shard: id, Store: store,
+		Shard: id, Store: inner,
 		Fork: func(child meta.ShardID, f *consensus.Fork, release func()) { n.forks[child] = fork{f, release} },
 		Neighbour: func(id meta.ShardID) (*shard.Machine, error) {
 			if m := n.machines[id]; m != nil {

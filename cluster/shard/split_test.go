@@ -149,3 +149,30 @@ func TestBatchesDoNotMatter(t *testing.T) {
 	require.Equal(t, digest(t, one, 2), digest(t, many, 2))
 	require.Equal(t, digest(t, one, 3), digest(t, many, 3))
 }
+
+// While a store gives up a part, or becomes another, nobody reads what goes.
+func TestNobodyReadsWhatGoes(t *testing.T) {
+	n := newNode(t)
+	var seen []*shard.Header
+	n.watch = func() { seen = append(seen, n.machines[2].Header()) }
+	n.begin(2, meta.Span{})
+	h, err := n.control(2, splitAtM)
+	require.NoError(t, err)
+	require.Equal(t, []*shard.Header{h}, seen)
+	n.forks[3].release()
+
+	peer := newNode(t)
+	peer.begin(2, meta.Span{})
+	_, err = peer.control(2, splitAtM)
+	require.NoError(t, err)
+	peer.put(2, 2, "b")
+	v, err := peer.machines[2].View()
+	require.NoError(t, err)
+	s, err := n.machines[2].Stage(stream(t, v))
+	require.NoError(t, err)
+	require.NoError(t, v.Close())
+	require.NoError(t, s.Install(t.Context()))
+	require.Len(t, seen, 2)
+	require.Equal(t, &shard.Header{Shard: 2}, seen[1])
+	require.Equal(t, h, n.machines[2].Header())
+}
