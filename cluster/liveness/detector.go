@@ -280,7 +280,9 @@ func (d *Detector) feel(now time.Duration) {
 		d.ran, late = true, 0
 	}
 	if late <= d.o.Interval/2 {
-		d.multiplier = max(1, d.multiplier*0.95)
+		if !d.unanswered() {
+			d.multiplier = max(1, d.multiplier*0.95)
+		}
 		return
 	}
 	d.unwell(float64(late) / float64(d.o.Interval))
@@ -289,6 +291,12 @@ func (d *Detector) feel(now time.Duration) {
 		w.probed += late
 		w.since += late
 	}
+}
+
+// unanswered says whether nobody who was asked to probe some node has answered yet:
+// until then it is not known that the observer is well.
+func (d *Detector) unanswered() bool {
+	return slices.ContainsFunc(d.nodes, func(w *watched) bool { return w.probing && w.asked > 0 && w.answers == 0 })
 }
 
 func (d *Detector) unwell(by float64) {
