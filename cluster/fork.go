@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -128,33 +129,44 @@ func (n *Node) forked(sh *meta.Shard) bool {
 }
 
 // merged ends the replica here of a shard that the cluster knows no more: what it
-// held is its neighbour's. It reports whether nothing is left to do. The replica must
-// stay for as long as the neighbour's might have to take it in again.
-func (n *Node) merged(s *meta.State, g consensus.GroupID) bool {
-	r, err := n.Replica(meta.ShardID(g))
-	if err != nil {
-		return true
+// held is its neighbour's. It reports whether nothing is left to do.
+func (n *Node) merged(g consensus.GroupID) bool {
+	if n.needed(g) {
+		return false
 	}
-	h := r.Header()
-	if to, ok := s.Locate(h.Span.Start); ok && h.Generation > 0 {
-		if _, here := to.On(n.id.Node); here {
-			left, err := n.Replica(to.ID)
-			if err != nil || !left.Header().Covers(h.Span) {
-				return false
-			}
-			st, err := n.host.Status(consensus.GroupID(to.ID))
-			if err == nil {
-				err = left.m.Flush(n.life, st.Applied)
-			}
-			if err != nil {
-				n.logger.Warn("cluster: replica of a merged shard stays", "shard", uint64(g), "err", err)
-				return false
-			}
-		}
-	}
-	if err := n.host.Destroy(g); err != nil {
+	if err := n.host.Destroy(g); err != nil && !errors.Is(err, consensus.ErrNoReplica) {
 		n.logger.Warn("cluster: replica of a merged shard stays", "shard", uint64(g), "err", err)
 		return false
 	}
 	return true
+}
+
+// needed says whether the replica here of a frozen shard must stay, because the replica
+// of the shard that takes it in has yet to do so, or might have to again after a crash.
+// Which shard that is only the frozen one knows for certain: it may have been split
+// since, or gone on elsewhere.
+func (n *Node) needed(g consensus.GroupID) bool {
+	r, err := n.Replica(meta.ShardID(g))
+	if err != nil {
+		return false
+	}
+	h := r.Header()
+	if h.Frozen == 0 {
+		return false
+	}
+	into, err := n.Replica(h.Into)
+	if err != nil {
+		return false // it is not here, or has gone the same way
+	}
+	if into.Header().Carried < h.By {
+		return true
+	}
+	// Other replicas wait for this goroutine too.
+	ctx, cancel := context.WithTimeout(n.life, retryPause)
+	defer cancel()
+	if err := into.m.Keep(ctx); err != nil {
+		n.logger.Debug("cluster: replica of a merged shard stays", "shard", uint64(g), "err", err)
+		return true
+	}
+	return false
 }

@@ -128,7 +128,7 @@ func (n *Node) serveJoin(ctx context.Context, _ consensus.NodeID, req []byte) ([
 // register makes the cluster know of this start of the node.
 func (n *Node) register() {
 	commands := []meta.Command{&meta.Start{
-		Cluster: n.id.Cluster, Node: n.id.Node, Epoch: n.host.Epoch(), Address: n.address, Profile: n.o.Profile,
+		Cluster: n.id.Cluster, Node: n.id.Node, Epoch: n.host.Epoch(), Nonce: rand.Uint64(), Address: n.address, Profile: n.o.Profile,
 	}}
 	if n.o.Init != 0 && !n.id.Joined {
 		first := &meta.Init{Cluster: n.id.Cluster, Format: meta.Format, Request: n.id.Request, Profile: n.o.Profile}

@@ -153,3 +153,21 @@ func TestEmptyReplicaInTheWay(t *testing.T) {
 		return here && settled(s)
 	})
 }
+
+// A cluster of any size can shrink by a node.
+func TestClusterShrinks(t *testing.T) {
+	for nodes, want := range map[int]int{5: 3, 3: 1} {
+		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
+			l := boot(t, nodes, nil)
+			await(t, l, "the meta group", settled)
+			gone := l.Node(nodes).ID()
+			require.NoError(t, l.Node(1).Decommission(within(t, time.Minute), gone))
+			await(t, l, "the rest", func(s *meta.State) bool {
+				sh, _ := s.Shard(meta.MetaShard)
+				_, on := sh.On(gone)
+				return !on && len(sh.Members) == want && len(s.Moves()) == 0
+			})
+			require.NoError(t, l.Node(1).Remove(within(t, time.Minute), gone))
+		})
+	}
+}

@@ -159,6 +159,7 @@ func (n *Node) begin(ctx context.Context) error {
 	n.work.Go(n.watch)
 	n.work.Go(n.keepReplicas)
 	n.work.Go(n.sendReports)
+	n.work.Go(n.thawLate)
 	n.work.Go(n.steward)
 	n.work.Go(n.heart)
 	n.work.Go(n.sentinel.run)

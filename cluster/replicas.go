@@ -91,7 +91,7 @@ func (n *Node) keep(s *meta.State, id meta.ShardID) bool {
 	g := consensus.GroupID(id)
 	sh, ok := s.Shard(id)
 	if !ok {
-		return !s.Merged(id) || n.merged(s, g) // or s is from before the shard
+		return !s.Merged(id) || n.merged(g) // or s is from before the shard
 	}
 	done := true
 	m, member := sh.On(n.id.Node)
@@ -146,6 +146,9 @@ func (n *Node) keepReplica(s *meta.State, sh *meta.Shard) bool {
 	}
 	if st.Replica > sh.Replicas {
 		return true // s is from before its id was given out
+	}
+	if n.needed(g) {
+		return false
 	}
 	if st.ConfigIndex == 0 {
 		err = n.host.Destroy(g)

@@ -19,6 +19,8 @@ type Route struct {
 	Shard   meta.ShardID
 	Span    meta.Span
 	Members []meta.Member
+
+	into meta.ShardID // if set, the shard is frozen, and may have gone into this one
 }
 
 // routes are what a node has learnt of shards from themselves, which may be later
@@ -87,7 +89,7 @@ func (n *Node) Locate(key string) (Route, bool) {
 	if !ok {
 		return Route{}, false
 	}
-	at := Route{sh.ID, sh.Span, sh.Members}
+	at := Route{Shard: sh.ID, Span: sh.Span, Members: sh.Members}
 	// A split leaves a pointer to the right, and the new shard is where the old one
 	// was.
 	for range maxHops {
@@ -97,17 +99,17 @@ func (n *Node) Locate(key string) (Route, bool) {
 			return at, true
 		case h.Frozen != 0:
 			if left, ok := n.routes.later(h.Into, s); ok && left.Covers(h.Span) {
-				return Route{h.Into, left.Span, at.Members}, true
+				return Route{Shard: h.Into, Span: left.Span, Members: at.Members}, true
 			}
-			return Route{at.Shard, h.Span, at.Members}, true // until it has gone over
+			return Route{at.Shard, h.Span, at.Members, h.Into}, true // until it has gone over
 		case h.Span.Contains(key):
-			return Route{at.Shard, h.Span, at.Members}, true
+			return Route{Shard: at.Shard, Span: h.Span, Members: at.Members}, true
 		case key < h.Span.Start || h.Right == 0:
 			return at, true
 		}
-		next := Route{h.Right, meta.Span{Start: h.Span.End, End: at.Span.End}, at.Members}
+		next := Route{Shard: h.Right, Span: meta.Span{Start: h.Span.End, End: at.Span.End}, Members: at.Members}
 		if sh, ok := s.Shard(h.Right); ok {
-			next = Route{sh.ID, sh.Span, sh.Members}
+			next = Route{Shard: sh.ID, Span: sh.Span, Members: sh.Members}
 		}
 		at = next
 	}
@@ -295,6 +297,10 @@ func (n *Node) CallSpan(ctx context.Context, service string, span meta.Span, bod
 		case at.Span.End != "" && (span.End == "" || span.End > at.Span.End):
 			return nil, fmt.Errorf("cluster: %s: %w: %v is in more than one", service, ErrSplit, span)
 		default:
+			if at.into != 0 && i%2 == 1 {
+				// The cluster may not have heard of it, for as long as the meta group is down.
+				at.Shard = at.into
+			}
 			to := n.target(at, i)
 			r := n.callAt(ctx, to, service, at.Shard, span, body)
 			switch last = r.err; r.verdict {

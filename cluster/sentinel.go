@@ -23,6 +23,7 @@ type sentinel struct {
 	mu       sync.Mutex
 	detector *liveness.Detector // guarded by mu; nil while this node does not lead
 	term     uint64             // guarded by mu; of the detector's leader
+	due      []liveness.Action  // guarded by mu; to be declared, the first being so
 	watched  uint64             // guarded by mu; index of the state whose nodes it watches
 }
 
@@ -71,7 +72,13 @@ func (s *sentinel) tick() {
 		s.watch(state)
 	}
 	for _, a := range s.detector.Tick(s.now()) {
-		s.n.work.Go(func() { s.do(a) })
+		if a.Kind == liveness.Probe {
+			s.n.work.Go(func() { s.probe(a) })
+			continue
+		}
+		if s.due = append(s.due, a); len(s.due) == 1 {
+			s.n.work.Go(s.declareAll)
+		}
 	}
 }
 
@@ -125,23 +132,40 @@ var declared = map[liveness.ActionKind]meta.Condition{
 	liveness.DeclareAlive: meta.Live, liveness.DeclareSuspect: meta.Suspect, liveness.DeclareDead: meta.Dead,
 }
 
-// do carries out what the detector wants.
-func (s *sentinel) do(a liveness.Action) {
-	if a.Kind == liveness.Probe {
-		s.probe(a)
+// declareAll has the cluster take in what the detector declares, in its order.
+func (s *sentinel) declareAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.due) > 0 {
+		a := s.due[0]
+		s.mu.Unlock()
+		s.declare(a)
+		s.mu.Lock()
+		s.due = s.due[1:]
+	}
+	s.due = nil
+}
+
+func (s *sentinel) declare(a liveness.Action) {
+	c := declared[a.Kind]
+	m, ok := s.n.metaMachine()
+	if !ok {
 		return
 	}
-	c := declared[a.Kind]
+	node, ok := m.State().Node(a.Node)
+	if !ok {
+		return
+	}
 	s.n.logger.Warn("cluster: node declared", "about", uint64(a.Node), "epoch", a.Epoch, "condition", c.String())
 	ctx, cancel := context.WithTimeout(s.n.life, errandFor)
 	defer cancel()
-	_, err := s.n.Propose(ctx, &meta.Declare{Node: a.Node, Epoch: a.Epoch, Condition: c})
+	_, err := s.n.Propose(ctx, &meta.Declare{Node: a.Node, Epoch: a.Epoch, Condition: c, Turn: node.Told})
 	if err == nil {
 		return
 	}
 	s.n.logger.Warn("cluster: node not declared", "about", uint64(a.Node), "condition", c.String(), "err", err)
 	var refused *meta.RefusedError
-	if !errors.As(err, &refused) {
+	if !errors.As(err, &refused) || errors.Is(err, meta.ErrChanged) {
 		s.mu.Lock()
 		s.detector = nil // what it thinks is not what the cluster knows: it starts over
 		s.mu.Unlock()

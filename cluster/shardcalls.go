@@ -100,7 +100,7 @@ func (n *Node) settled(ctx context.Context, id meta.ShardID) finding {
 	h := r.Header()
 	st, err := n.host.Status(consensus.GroupID(id))
 	if err == nil {
-		err = r.m.Flush(ctx, st.Applied)
+		err = r.m.Keep(ctx)
 	}
 	if err != nil {
 		return finding{}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"time"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/cluster/shard"
@@ -153,39 +155,56 @@ func (s *steward) nextOfSplit(ctx context.Context, m *meta.Move, f finding) step
 func (s *steward) nextOfMerge(ctx context.Context, m *meta.Move, f finding) step {
 	left := f.Header
 	state := s.n.views.state.Load()
-	right, ok := state.Shard(m.Other)
+	_, ok := state.Shard(m.Other)
 	switch {
-	case !ok: // the cluster knows that it is done
+	case !ok, left.Carried >= m.ID: // the cluster knows that it is done, or hears of it next
 		return step{done: true}
 	case f.Status.Joint:
 		return waitFor("joint configuration")
-	case left.Span.End != right.Span.Start && left.Takes(right.Span.Start):
-		return step{done: true} // the report of it is next
 	}
+	over := left.Over >= m.ID || lost(state, f)
 	r, err := s.ask(ctx, errand{Shard: m.Other})
-	if err != nil {
+	switch {
+	case err != nil && over && s.fence(ctx, m, left):
+		return step{done: true} // whoever comes to lead the right shard thaws it
+	case err != nil:
 		return waitFor("the right shard has a leader")
 	}
+	_, moving := state.Move(m.Other)
 	same := sameNodes(f.Status.Voters, r.Status.Voters) && len(f.Status.Learners)+len(r.Status.Learners) == 0
 	switch h := r.Header; {
 	case h.Over >= m.ID: // it was given up
 		return step{done: true}
-	case left.Over >= m.ID || lost(state, f) || same && lost(state, r) || !same && h.Frozen != 0:
-		return s.giveUp(ctx, m, left, h)
+	case h.Frozen != 0 && h.By != m.ID:
+		return waitFor("the right shard goes on after a merge that was given up")
+	case over || same && lost(state, r) || !same && h.Frozen != 0:
+		if !s.fence(ctx, m, left) {
+			return waitFor("the left shard is fenced")
+		}
+		return step{errand: errand{Shard: m.Other, Control: thawOf(h, m.ID)}}
 	case !same:
 		return s.align(state, m)
+	case moving:
+		return waitFor("the move of the right shard's replica ends")
+	case h.Frozen == 0 && !s.all(ctx, r, errand{Shard: m.Other, Look: true}, reached):
+		return waitFor("all replicas of the right shard are reached")
 	case h.Frozen == 0:
 		return step{errand: errand{Shard: m.Other, Control: &shard.Control{
 			Kind: shard.Freeze, Generation: h.Generation, Move: m.ID, Other: m.Shard,
 		}}}
-	case !s.allFrozen(ctx, right, h.Generation):
+	case !s.all(ctx, r, errand{Shard: m.Other, Settled: true}, func(f finding) bool {
+		return f.Header != nil && f.Header.Frozen != 0 && f.Header.Generation == h.Generation
+	}):
 		return waitFor("all replicas of the right shard are frozen")
-	default:
-		return step{errand: errand{Shard: m.Shard, Control: &shard.Control{
-			Kind: shard.Subsume, Generation: left.Generation, Move: m.ID, Other: m.Other, Span: h.Span, Right: h.Right,
-			OtherGeneration: h.Generation, Members: f.Status.ConfigIndex,
-		}}}
 	}
+	// Nothing may have changed while they were asked.
+	if again, err := s.ask(ctx, errand{Shard: m.Other}); err != nil || again.Status.ConfigIndex != r.Status.ConfigIndex {
+		return waitFor("the right shard stays as it is")
+	}
+	return step{errand: errand{Shard: m.Shard, Control: &shard.Control{
+		Kind: shard.Subsume, Generation: left.Generation, Move: m.ID, Other: m.Other, Span: r.Header.Span, Right: r.Header.Right,
+		OtherGeneration: r.Header.Generation, Members: f.Status.ConfigIndex,
+	}}}
 }
 
 // lost says whether a member of a shard is not there to take part.
@@ -223,28 +242,102 @@ func sameNodes(a, b []consensus.Member) bool {
 	return len(a) == len(b)
 }
 
-// giveUp has the right shard go on, when nothing can merge it any more: not even who
-// carries out this move elsewhere, and has not heard that it is given up.
-func (s *steward) giveUp(ctx context.Context, m *meta.Move, left, right *shard.Header) step {
-	if left.Over < m.ID {
-		fence := &shard.Control{Kind: shard.Fence, Generation: left.Generation, Move: m.ID}
-		if _, err := s.ask(ctx, errand{Shard: m.Shard, Control: fence}); err != nil {
-			return waitFor("the left shard is fenced")
-		}
+// fence sees to it that nothing merges into the left shard by a move any more: not even
+// who carries it out elsewhere, and has not heard that it is given up. It fails where
+// the merge was carried out.
+func (s *steward) fence(ctx context.Context, m *meta.Move, left *shard.Header) bool {
+	if left.Over >= m.ID {
+		return left.Carried < m.ID
 	}
-	return step{errand: errand{Shard: m.Other, Control: &shard.Control{Kind: shard.Thaw, Generation: right.Generation, Move: m.ID}}}
+	_, err := s.ask(ctx, errand{Shard: m.Shard, Control: fenceOf(left, m.ID)})
+	return err == nil
 }
 
-// allFrozen says whether every replica of a shard is frozen, under a generation, and
-// will be after a crash.
-func (s *steward) allFrozen(ctx context.Context, sh *meta.Shard, generation uint64) bool {
+func fenceOf(left *shard.Header, move uint64) *shard.Control {
+	return &shard.Control{Kind: shard.Fence, Generation: left.Generation, Move: move}
+}
+
+func thawOf(h *shard.Header, move uint64) *shard.Control {
+	return &shard.Control{Kind: shard.Thaw, Generation: h.Generation, Move: move}
+}
+
+// all says whether every voter of a shard, as its leader has them, answers an errand
+// well.
+func (s *steward) all(ctx context.Context, f finding, e errand, well func(finding) bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, errandFor)
 	defer cancel()
-	for _, m := range sh.Members {
-		f, err := s.n.askAt(ctx, m.Node, errand{Shard: sh.ID, Settled: true})
-		if err != nil || f.Header == nil || f.Header.Frozen == 0 || f.Header.Generation != generation {
+	for _, m := range f.Status.Voters {
+		if answer, err := s.n.askAt(ctx, m.Node, e); err != nil || !well(answer) {
 			return false
 		}
 	}
 	return true
+}
+
+func reached(f finding) bool { return f.Status != nil }
+
+// frozenFor is how long a shard waits to be taken in, before its leader has it go on.
+const frozenFor = 5 * time.Second
+
+// thawLate gives up merges that take too long.
+func (n *Node) thawLate() {
+	t := time.NewTicker(frozenFor / 5)
+	defer t.Stop()
+	for since := map[meta.ShardID]time.Time{}; ; {
+		select {
+		case <-t.C:
+			n.thawSince(since)
+		case <-n.life.Done():
+			return
+		}
+	}
+}
+
+// thawSince has the shards go on that this node leads, and that were frozen for too long:
+// a replica may be out of reach, or nobody carry the merge out, as long as the meta
+// group is down. since is when each was first seen to be frozen.
+func (n *Node) thawSince(since map[meta.ShardID]time.Time) {
+	frozen := map[meta.ShardID]bool{}
+	for _, g := range n.host.Groups() {
+		r, err := n.Replica(meta.ShardID(g))
+		if err != nil || r.Header().Frozen == 0 || !r.Leads() {
+			continue
+		}
+		id := r.Shard()
+		frozen[id] = true
+		if since[id].IsZero() {
+			since[id] = time.Now()
+		}
+		if time.Since(since[id]) < frozenFor {
+			continue
+		}
+		if err := n.thawOne(r); err != nil && n.life.Err() == nil {
+			n.logger.Warn("cluster: shard stays frozen", "shard", uint64(id), "header", r.Header().String(), "err", err)
+		}
+	}
+	maps.DeleteFunc(since, func(id meta.ShardID, _ time.Time) bool { return !frozen[id] })
+}
+
+// thawOne gives up the merge of a shard that this node leads, unless it was carried out.
+func (n *Node) thawOne(r *Replica) error {
+	ctx, cancel := context.WithTimeout(n.life, errandFor)
+	defer cancel()
+	h := r.Header()
+	f, err := n.ask(ctx, errand{Shard: h.Into})
+	if err != nil {
+		return err
+	}
+	if f.Header.Carried >= h.By {
+		return nil // the cluster will hear of it
+	}
+	if f.Header.Over < h.By {
+		if _, err := n.ask(ctx, errand{Shard: h.Into, Control: fenceOf(f.Header, h.By)}); err != nil {
+			return err
+		}
+	}
+	if _, err := n.control(ctx, consensus.GroupID(r.id), thawOf(h, h.By)); err != nil {
+		return err
+	}
+	n.logger.Warn("cluster: merge given up", "shard", uint64(r.id), "into", uint64(h.Into), "move", h.By)
+	return nil
 }

@@ -226,7 +226,7 @@ func TestWhoMayBeginWithNothing(t *testing.T) {
 	sh, ok := s.Shard(id)
 	require.True(t, ok)
 	require.Equal(t, first, sh.Parent)
-	require.True(t, n.Forked(sh, false))
+	require.Eventually(t, func() bool { return n.Forked(sh, false) }, time.Minute, time.Millisecond)
 	require.False(t, n.Forked(sh, true), "it is being made of what was split off")
 	later := *sh
 	later.Born++
@@ -271,45 +271,98 @@ func follower(t *testing.T, l *cluster.Local, a, b meta.ShardID) int {
 	return at
 }
 
-// A merge waits for a replica that does not know yet that its shard is frozen: it
-// would have nothing to take in.
-func TestMergeWaitsForAllReplicas(t *testing.T) {
-	l := boot(t, 3, func(o *cluster.LocalOptions) {
-		o.Node = func(_ int, o *cluster.Options) { o.Interval = time.Second } // nobody is taken for dead
-	})
+// leadAt has a node lead a shard.
+func leadAt(t *testing.T, l *cluster.Local, id meta.ShardID, to *cluster.Node) {
+	t.Helper()
+	g := consensus.GroupID(id)
+	require.Eventually(t, func() bool {
+		leader, _ := leaderOf(l, id)
+		if leader == nil || leader == to {
+			return leader == to
+		}
+		if st, err := to.Host().Status(g); err == nil {
+			_ = leader.Host().Transfer(within(t, time.Second), g, st.Replica)
+		}
+		return false
+	}, time.Minute, 10*time.Millisecond)
+}
+
+// slowHearts has nobody be taken for dead.
+func slowHearts(o *cluster.LocalOptions) {
+	o.Node = func(_ int, o *cluster.Options) { o.Interval = time.Second }
+}
+
+// A shard is not frozen while one of its replicas is away: it goes on until that is
+// back, and is merged then.
+func TestMergeWaitsForWhoIsAway(t *testing.T) {
+	l := boot(t, 3, slowHearts)
 	left := all(t, l)
 	ctx := within(t, time.Minute)
 	right, err := l.Node(1).Split(ctx, "m")
 	require.NoError(t, err)
 	require.NoError(t, write(ctx, l.Node(1), "z", "v"))
-	late := follower(t, l, left, right)
-	l.Crash(late)
+	away := follower(t, l, left, right)
+	l.Crash(away)
 	merged := make(chan error, 1)
 	asked := l.Nodes()[0]
 	go func() { merged <- asked.Merge(ctx, left) }()
-	require.Eventually(t, func() bool {
-		frozen := 0
-		for _, h := range headers(l, right) {
-			if h.Frozen != 0 {
-				frozen++
-			}
-		}
-		return frozen == 2
-	}, time.Minute, time.Millisecond, "the right one is not frozen")
 	for range 50 {
-		for _, h := range headers(l, left) {
-			require.Equal(t, "m", h.Span.End, "it took in what one replica still writes")
+		require.NoError(t, write(ctx, asked, "z", "w"))
+		for _, h := range headers(l, right) {
+			require.Zero(t, h.Frozen)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	require.NoError(t, l.Start(ctx, late))
+	require.NoError(t, l.Start(ctx, away))
 	require.NoError(t, <-merged)
-	value, err := read(ctx, l.Node(late), "z")
+	value, err := read(ctx, l.Node(away), "z")
 	require.NoError(t, err)
-	require.Equal(t, "v", value)
-	st, err := l.Node(late).Host().Status(consensus.GroupID(left))
+	require.Equal(t, "w", value)
+}
+
+// A merge waits for a replica that does not know yet that its shard is frozen, for it
+// would have nothing to take in: but not for ever, though nobody calls the node dead.
+func TestMergeWaitsForAllReplicas(t *testing.T) {
+	l := boot(t, 3, slowHearts)
+	left := all(t, l)
+	ctx := within(t, time.Minute)
+	right, err := l.Node(1).Split(ctx, "m")
 	require.NoError(t, err)
-	require.NoError(t, st.Err)
+	require.NoError(t, write(ctx, l.Node(1), "z", "v"))
+	await(t, l, "all replicas", settled)
+	for _, id := range []meta.ShardID{meta.MetaShard, left} {
+		leadAt(t, l, id, l.Node(1))
+	}
+	leadAt(t, l, right, l.Node(2))
+	l.Network().Cut(l.Node(2).ID(), l.Node(3).ID())
+	merged := make(chan error, 1)
+	go func() { merged <- l.Node(1).Merge(ctx, left) }()
+	frozen := func() (count int) {
+		for _, h := range headers(l, right) {
+			if h.Frozen != 0 {
+				count++
+			}
+		}
+		return count
+	}
+	require.Eventually(t, func() bool { return frozen() == 2 }, time.Minute, time.Millisecond, "the right one is not frozen")
+	require.Eventually(t, func() bool {
+		for _, h := range headers(l, left) {
+			require.Equal(t, "m", h.Span.End, "it took in what one replica still writes")
+		}
+		return frozen() == 0
+	}, 20*time.Second, time.Millisecond, "it stays frozen")
+	require.NoError(t, write(ctx, l.Node(1), "z", "w"))
+	l.Network().Heal()
+	require.NoError(t, <-merged)
+	value, err := read(ctx, l.Node(3), "z")
+	require.NoError(t, err)
+	require.Equal(t, "w", value)
+	for _, n := range l.Nodes() {
+		st, err := n.Host().Status(consensus.GroupID(left))
+		require.NoError(t, err)
+		require.NoError(t, st.Err)
+	}
 }
 
 // A merge that cannot go on is given up: the left shard fences it off for good, and the
@@ -353,4 +406,93 @@ func TestLeaderBarsWhatItSplitsOff(t *testing.T) {
 	require.ErrorIs(t, err, consensus.ErrUnknown)
 	require.True(t, r.Header().Takes("a"))
 	require.False(t, r.Header().Takes("z"))
+}
+
+// A command that a shard refused because its span has changed may be tried again under
+// the same sequence, and what was applied before the change is not applied again.
+func TestSessionAcrossAChange(t *testing.T) {
+	l := boot(t, 3, nil)
+	id := all(t, l)
+	require.NoError(t, write(within(t, time.Minute), l.Node(1), "a", "v"))
+	at, _ := leaderOf(l, id)
+	ctx := within(t, time.Minute)
+	session, err := at.Host().OpenSession(ctx, consensus.GroupID(id))
+	require.NoError(t, err)
+	r, err := at.Replica(id)
+	require.NoError(t, err)
+	add := func(sequence, generation uint64) ([]byte, error) {
+		return r.Propose(ctx, generation, consensus.Command{Session: session, Sequence: sequence, Data: kv.EncodeAdd(nil, []byte("n"), 1)})
+	}
+	old := r.Header().Generation
+	before, err := add(1, old)
+	require.NoError(t, err)
+	h, err := at.Control(ctx, id, &shard.Control{Kind: shard.Fence, Generation: old, Move: 1 << 40})
+	require.NoError(t, err)
+	var stale *shard.StaleError
+	for range 2 {
+		_, err = add(2, old)
+		require.ErrorAs(t, err, &stale)
+	}
+	for range 2 {
+		_, err = add(2, h.Generation)
+		require.NoError(t, err)
+	}
+	for _, generation := range []uint64{old, h.Generation} {
+		again, err := add(1, generation)
+		require.NoError(t, err)
+		require.Equal(t, before, again)
+	}
+	n, ok := r.Store().(*kv.Machine).Get([]byte("n"))
+	require.True(t, ok)
+	sum, _ := kv.Counter(n)
+	require.Equal(t, int64(2), sum)
+}
+
+// The replica of a merged shard goes when nothing can need it any more, and not before:
+// whatever became of the shard that took it in, and however often the node crashes.
+func TestMergedReplicaStaysForReplay(t *testing.T) {
+	for _, key := range []string{"g", "p"} { // the seam is in the new shard, or not
+		t.Run(key, func(t *testing.T) {
+			l := boot(t, 3, slowHearts)
+			left := all(t, l)
+			ctx := within(t, time.Minute)
+			right, err := l.Node(1).Split(ctx, "m")
+			require.NoError(t, err)
+			for _, k := range []string{"a", "h", "z"} {
+				require.NoError(t, write(ctx, l.Node(1), k, "v"))
+			}
+			await(t, l, "all replicas", settled)
+			late := follower(t, l, left, right)
+			r, err := l.Node(late).Replica(left)
+			require.NoError(t, err)
+			asked := l.Node(late%3 + 1)
+			merged := make(chan error, 1)
+			go func() { merged <- asked.Merge(ctx, left) }()
+			for r.Header().Span.End == "m" { // so that it has applied that, and no more
+				require.NoError(t, ctx.Err())
+			}
+			l.Crash(late)
+			require.NoError(t, <-merged)
+			_, err = asked.Split(ctx, key)
+			require.NoError(t, err)
+			for range 2 {
+				require.NoError(t, l.Start(ctx, late))
+				require.Eventually(t, func() bool {
+					_, err := l.Node(late).Host().Status(consensus.GroupID(right))
+					return errors.Is(err, consensus.ErrNoReplica)
+				}, time.Minute, time.Millisecond, "it stays")
+				l.Crash(late)
+			}
+			require.NoError(t, l.Start(ctx, late))
+			require.NoError(t, l.Node(late).Joined(ctx))
+			for _, k := range []string{"a", "h", "z"} {
+				require.NoError(t, write(ctx, l.Node(late), k, "w"))
+			}
+			for _, g := range l.Node(late).Host().Groups() {
+				st, err := l.Node(late).Host().Status(g)
+				require.NoError(t, err)
+				require.NoError(t, st.Err, "shard %d", g)
+			}
+		})
+	}
 }

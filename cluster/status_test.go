@@ -104,10 +104,16 @@ func TestLeaderWithoutLeaseDoesNotVouch(t *testing.T) {
 		}
 	})
 	await(t, l, "the meta group", settled)
-	leader, cut := leaderOf(l, meta.MetaShard)
+	var leader *cluster.Node
+	var cut func()
 	held := func() bool { _, ok := leader.Host().Lease(consensus.GroupID(meta.MetaShard)); return ok }
-	require.Eventually(t, func() bool { latest, taken := leader.Vouches(); return latest && taken }, time.Minute, time.Millisecond)
-	require.True(t, leader.NewTerm())
+	require.Eventually(t, func() bool {
+		if leader, cut = leaderOf(l, meta.MetaShard); leader == nil {
+			return false
+		}
+		latest, taken := leader.Vouches()
+		return latest && taken && leader.NewTerm()
+	}, time.Minute, time.Millisecond)
 	cut()
 	require.Eventually(t, func() bool { return !held() }, time.Minute, time.Millisecond)
 	unsure := 0

@@ -179,6 +179,9 @@ func (s *steward) carryOn(m *meta.Move) {
 func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 	var seen uint64
 	for rest := lookFirst; ctx.Err() == nil; pause(ctx, rest) {
+		if s.ended(m) {
+			return
+		}
 		f, err := s.ask(ctx, errand{Shard: m.Shard})
 		if err != nil {
 			s.n.logger.Debug("cluster: move", "move", m.String(), "err", err)
@@ -214,6 +217,17 @@ func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 			s.n.logger.Debug("cluster: move waits", "move", m.String(), "for", to.why)
 		}
 	}
+}
+
+// ended says whether a move is no more, as far as this node's replica of the meta group
+// knows: another steward ended it, or its shard is gone.
+func (s *steward) ended(m *meta.Move) bool {
+	machine, ok := s.n.metaMachine()
+	if !ok {
+		return true
+	}
+	now, ok := machine.State().Move(m.Shard)
+	return !ok || now.ID != m.ID
 }
 
 // there says whether the new replica of a move is there: what its leader sends before

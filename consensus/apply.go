@@ -289,10 +289,13 @@ func (a *applyBatch) add(e *pb.Entry, own *batch) error {
 func (a *applyBatch) addOnce(c *decodedCommand, index uint64, own *batch, pos int) {
 	fresh, kept, maxResult, err := a.sessions.check(c.session, c.sequence)
 	p := place{own: own, pos: pos, command: -1, session: c.session, sequence: c.sequence, index: index, maxResult: maxResult}
+	answer, refused := a.refuses(c.data, fresh)
 	switch {
 	case err != nil:
 		own.refuse(pos, fmt.Errorf("consensus: group %d: session %d: %w", a.task.r.group, c.session, err))
 		return
+	case refused:
+		p.result, p.session = answer, 0
 	case fresh:
 		a.once = true
 		a.sessions.reserve(c.session, c.sequence, index)
@@ -307,6 +310,14 @@ func (a *applyBatch) addOnce(c *decodedCommand, index uint64, own *batch, pos in
 		}
 	}
 	a.places = append(a.places, p)
+}
+
+// refuses asks the machine whether it would refuse a command that is not a retry.
+func (a *applyBatch) refuses(command []byte, fresh bool) (answer []byte, ok bool) {
+	if r, is := a.task.r.sm.(Refuser); is && fresh {
+		return r.Refuses(command)
+	}
+	return nil, false
 }
 
 // control handles a command of the Host's own.

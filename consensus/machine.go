@@ -54,6 +54,18 @@ type StateMachine interface {
 	Close() error
 }
 
+// A Refuser is a StateMachine that refuses commands which come too late for what it has
+// become. What it refuses to a session is not kept, so that the same sequence may be
+// tried again with a command that fits. It must change what it refuses with commands
+// that stand alone only (Command.Alone): how entries are put together in batches is not
+// the same on all replicas.
+type Refuser interface {
+	// Refuses returns the answer to a command that Apply would refuse, and false for
+	// others. It is called before the Apply of the batch that the command is for, by
+	// the same goroutine.
+	Refuses(command []byte) (answer []byte, ok bool)
+}
+
 // State is the position of a machine and the rows that the Host keeps in it.
 type State struct {
 	Index, Term uint64

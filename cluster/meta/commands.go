@@ -121,33 +121,37 @@ type Start struct {
 	Cluster uint64
 	Node    consensus.NodeID
 	Epoch   uint64
+	Nonce   uint64 // drawn for this start: two that share an epoch are not one
 	Address string
 	Profile
 }
 
 func (*Start) kind() byte { return kindStart }
 func (c *Start) append(b []byte) []byte {
-	return c.Profile.append(appendText(appendNumbers(b, c.Cluster, uint64(c.Node), c.Epoch), c.Address))
+	return c.Profile.append(appendText(appendNumbers(b, c.Cluster, uint64(c.Node), c.Epoch, c.Nonce), c.Address))
 }
 func (c *Start) read(r *reader) {
-	c.Cluster, c.Node, c.Epoch = r.uvarint(), consensus.NodeID(r.uvarint()), r.uvarint()
+	c.Cluster, c.Node, c.Epoch, c.Nonce = r.uvarint(), consensus.NodeID(r.uvarint()), r.uvarint(), r.uvarint()
 	c.Address = r.text(MaxAddressBytes)
 	c.Profile.read(r)
 }
 
-// Declare says what the leader of the meta group thinks of a node, of that epoch.
+// Declare says what the leader of the meta group thinks of a node, of that epoch. Turn
+// is Node.Told as whoever sends it knows it, so that one that comes late does not undo
+// what was said since.
 type Declare struct {
 	Node      consensus.NodeID
 	Epoch     uint64
 	Condition Condition // Live, Suspect or Dead
+	Turn      uint64
 }
 
 func (*Declare) kind() byte { return kindDeclare }
 func (c *Declare) append(b []byte) []byte {
-	return appendNumbers(b, uint64(c.Node), c.Epoch, uint64(c.Condition))
+	return appendNumbers(b, uint64(c.Node), c.Epoch, uint64(c.Condition), c.Turn)
 }
 func (c *Declare) read(r *reader) {
-	c.Node, c.Epoch, c.Condition = consensus.NodeID(r.uvarint()), r.uvarint(), Condition(r.within(uint64(Dead)))
+	c.Node, c.Epoch, c.Condition, c.Turn = consensus.NodeID(r.uvarint()), r.uvarint(), Condition(r.within(uint64(Dead))), r.uvarint()
 }
 
 // Drain has a node give up its replicas, so that it can be removed; Off takes that

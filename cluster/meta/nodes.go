@@ -127,7 +127,7 @@ func (c *Start) run(t *turn) Answer {
 	if a.code != 0 {
 		return a
 	}
-	if c.Epoch == n.Epoch && n.Epoch != 0 && c.Address == n.Address && n.Condition != Dead {
+	if c.Epoch == n.Epoch && n.Epoch != 0 && c.Nonce == n.Nonce && c.Address == n.Address && n.Condition != Dead {
 		return done(uint64(n.ID)) // once more
 	}
 	if c.Epoch <= n.Epoch {
@@ -140,7 +140,7 @@ func (c *Start) run(t *turn) Answer {
 	if other, ok := t.addresses.Get(c.Address); ok && other != n.ID {
 		return refuse(ErrAddress, "%s is node %d's: remove it first, or let this node have another", c.Address, other)
 	}
-	n.Epoch, n.Address, n.Condition, n.Profile = c.Epoch, c.Address, Live, c.Profile
+	n.Epoch, n.Nonce, n.Address, n.Condition, n.Profile = c.Epoch, c.Nonce, c.Address, Live, c.Profile
 	t.putNode(&n)
 	return done(uint64(n.ID))
 }
@@ -160,8 +160,11 @@ func (c *Declare) run(t *turn) Answer {
 		return done(uint64(n.ID))
 	case n.Condition == Dead:
 		return refuse(ErrEpoch, "node %d is dead under epoch %d, and must start under another", n.ID, n.Epoch)
+	case c.Turn != n.Told:
+		return refuse(ErrChanged, "node %d: its condition was declared %d times, and the command is from when it had been %d times", n.ID, n.Told, c.Turn)
 	}
 	n.Condition = c.Condition
+	n.Told++
 	t.putNode(&n)
 	return done(uint64(n.ID))
 }
@@ -183,6 +186,9 @@ func (c *Drain) run(t *turn) Answer {
 			return refuse(ErrTooFew, "without node %d there are %d live nodes that stay, and shard %d is to have %d replicas: add a node first, or let it have fewer",
 				n.ID, left, sh.ID, sh.Want)
 		}
+		if left == 0 {
+			return refuse(ErrTooFew, "node %d is the last live one that stays: add a node first", n.ID)
+		}
 	}
 	n.Draining = !c.Off
 	n.Turns++
@@ -190,9 +196,13 @@ func (c *Drain) run(t *turn) Answer {
 	return done(uint64(n.ID))
 }
 
-// widest returns the shard that is to have most replicas.
+// widest returns the shard that is to have most replicas. The meta group has as many as
+// there are nodes for.
 func (t *turn) widest() (widest *Shard) {
-	t.shards.Scan(func(_ ShardID, sh *Shard) bool {
+	t.shards.Scan(func(id ShardID, sh *Shard) bool {
+		if id == MetaShard {
+			return true
+		}
 		if widest == nil || sh.Want > widest.Want {
 			widest = sh
 		}

@@ -53,9 +53,9 @@ var anyone = meta.Profile{Formats: meta.Range{Min: 1, Max: 1}}
 func draw(r *rand.Rand, s *meta.State) meta.Command {
 	node := consensus.NodeID(1 + r.IntN(12))
 	shard := meta.ShardID(1 + r.IntN(8))
-	var epoch, turns uint64
+	var epoch, turns, told uint64
 	if n, ok := s.Node(node); ok {
-		epoch, turns = n.Epoch, n.Turns
+		epoch, turns, told = n.Epoch, n.Turns, n.Told
 	}
 	var members []meta.Member
 	var version uint64
@@ -76,9 +76,9 @@ func draw(r *rand.Rand, s *meta.State) meta.Command {
 	case 0:
 		return &meta.Join{Request: uint64(1 + r.IntN(20)), Profile: anyone}
 	case 1, 2:
-		return &meta.Start{Node: node, Epoch: epoch + uint64(r.IntN(3)), Address: letter(), Profile: anyone}
+		return &meta.Start{Node: node, Epoch: epoch + uint64(r.IntN(3)), Nonce: uint64(r.IntN(2)), Address: letter(), Profile: anyone}
 	case 3, 4:
-		return &meta.Declare{Node: node, Epoch: epoch - uint64(r.IntN(2)), Condition: meta.Condition(r.IntN(4))}
+		return &meta.Declare{Node: node, Epoch: epoch - uint64(r.IntN(2)), Condition: meta.Condition(r.IntN(4)), Turn: told - uint64(r.IntN(3)/2)}
 	case 5:
 		return &meta.Drain{Node: node, Off: r.IntN(3) > 0, Turn: turns - uint64(r.IntN(2))}
 	case 6:

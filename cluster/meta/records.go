@@ -26,7 +26,7 @@ func (s *State) appendCluster(b []byte) []byte {
 }
 
 func (n *Node) append(b []byte) []byte {
-	b = appendNumbers(append(b, recordVersion), uint64(n.ID), n.Epoch, uint64(n.Condition), number(n.Draining), n.Turns, n.Request)
+	b = appendNumbers(append(b, recordVersion), uint64(n.ID), n.Epoch, n.Nonce, uint64(n.Condition), n.Told, number(n.Draining), n.Turns, n.Request)
 	return n.Profile.append(appendText(b, n.Address))
 }
 
@@ -41,7 +41,8 @@ func (p *Profile) read(r *reader) {
 
 func readNode(r *reader) *Node {
 	n := &Node{
-		ID: consensus.NodeID(r.uvarint()), Epoch: r.uvarint(), Condition: Condition(r.within(uint64(Dead))), Draining: r.bool(), Turns: r.uvarint(),
+		ID: consensus.NodeID(r.uvarint()), Epoch: r.uvarint(), Nonce: r.uvarint(), Condition: Condition(r.within(uint64(Dead))), Told: r.uvarint(),
+		Draining: r.bool(), Turns: r.uvarint(),
 		Request: r.uvarint(), Address: r.text(MaxAddressBytes),
 	}
 	n.Profile.read(r)

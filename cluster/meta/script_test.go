@@ -136,6 +136,11 @@ func (l *ledger) step(d *datadriven.TestData) string {
 			c.Turn = n.Turns
 		}
 	}
+	if c, ok := c.(*meta.Declare); ok && !d.HasArg("turn") {
+		if n, ok := l.m.State().Node(c.Node); ok {
+			c.Turn = n.Told
+		}
+	}
 	return l.do(c)
 }
 
@@ -184,10 +189,10 @@ func command(t testing.TB, d *datadriven.TestData) meta.Command {
 	case "join":
 		return &meta.Join{Cluster: id("cluster"), Request: id("request"), Node: node, Profile: profile}
 	case "start":
-		return &meta.Start{Cluster: id("cluster"), Node: node, Epoch: id("epoch"), Address: text("address"), Profile: profile}
+		return &meta.Start{Cluster: id("cluster"), Node: node, Epoch: id("epoch"), Nonce: id("nonce"), Address: text("address"), Profile: profile}
 	case "declare":
 		conditions := map[string]meta.Condition{"joining": meta.Joining, "live": meta.Live, "suspect": meta.Suspect, "dead": meta.Dead}
-		return &meta.Declare{Node: node, Epoch: id("epoch"), Condition: conditions[text("condition")]}
+		return &meta.Declare{Node: node, Epoch: id("epoch"), Condition: conditions[text("condition")], Turn: id("turn")}
 	case "drain":
 		return &meta.Drain{Node: node, Off: d.HasArg("off"), Turn: id("turn")}
 	case "remove":

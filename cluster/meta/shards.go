@@ -119,6 +119,7 @@ func (t *turn) changeSpan(sh *Shard, c *Report) Answer {
 		}
 		_ = t.unset(recordShard, uint64(right.ID)) // fails for other kinds only
 		t.changed(recordShard, uint64(right.ID), nil)
+		t.endMove(right.ID)
 		sh.Span = c.Span
 		return Answer{}
 	}
@@ -175,6 +176,12 @@ func (c *Begin) run(t *turn) Answer {
 	}
 	if sh.Into != 0 && (c.Kind == MoveSplit || c.Kind == MoveMerge) { // its members move towards the other's
 		return refuse(ErrMoving, "shard %d is being merged into shard %d", sh.ID, sh.Into)
+	}
+	if left, ok := t.shards.Get(sh.Into); ok {
+		_, away := left.On(c.From)
+		if _, there := left.On(c.To); c.To != 0 && !there || c.From != 0 && away {
+			return refuse(ErrMoving, "shard %d is being merged into shard %d, and its replicas move to where that one's are alone", sh.ID, sh.Into)
+		}
 	}
 	check := t.checkMove
 	switch c.Kind {
@@ -277,7 +284,14 @@ func (c *End) run(t *turn) Answer {
 		free.Into = 0
 		t.putShard(&free)
 	}
-	_ = t.unset(recordMove, uint64(c.Shard)) // fails for other kinds only
-	t.changed(recordMove, uint64(c.Shard), nil)
+	t.endMove(c.Shard)
 	return done(c.Move)
+}
+
+// endMove forgets a shard's move, if it has one.
+func (t *turn) endMove(id ShardID) {
+	if _, ok := t.moves.Get(id); ok {
+		_ = t.unset(recordMove, uint64(id)) // fails for other kinds only
+		t.changed(recordMove, uint64(id), nil)
+	}
 }

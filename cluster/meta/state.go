@@ -50,7 +50,9 @@ type Node struct {
 	ID        consensus.NodeID
 	Address   string // empty before the first start
 	Epoch     uint64 // of the latest start, 0 before the first
+	Nonce     uint64 // of that start
 	Condition Condition
+	Told      uint64 // how often Condition was declared to be another
 	Draining  bool   // gives up its replicas, and is to be removed
 	Turns     uint64 // how often Draining has changed
 	Profile

@@ -43,7 +43,8 @@ func again(h *Header, c *Control) bool {
 	case Freeze:
 		return h.Frozen != 0 && h.Into == c.Other && h.Generation == c.Generation+1
 	case Thaw, Fence:
-		return h.Generation == c.Generation+1 && h.Over == c.Move
+		// What was carried out has not been given up.
+		return h.Generation == c.Generation+1 && h.Over == c.Move && h.Carried != c.Move
 	case Subsume:
 		return h.Generation == later(c) && h.Right == c.Right && h.Span.End == c.Span.End
 	}
@@ -62,9 +63,9 @@ func (m *Machine) change(b *consensus.Batch, h *Header, c *Control, results []co
 	case c.Kind == Begin:
 		next.Span = c.Span
 	case c.Kind == Freeze && !frozen:
-		next.Frozen, next.Into = b.Index, c.Other
+		next.Frozen, next.Into, next.By = b.Index, c.Other, c.Move
 	case c.Kind == Fence && !frozen, c.Kind == Thaw:
-		next.Frozen, next.Into, next.Over = 0, 0, c.Move
+		next.Frozen, next.Into, next.By, next.Over = 0, 0, 0, c.Move
 	case c.Kind == Split && !frozen:
 		return m.split(b, h, c, results)
 	case c.Kind == Subsume && !frozen:
@@ -76,8 +77,14 @@ func (m *Machine) change(b *consensus.Batch, h *Header, c *Control, results []co
 	if err := m.pass(b, results, &next); err != nil {
 		return nil, err
 	}
-	m.header.Store(&next)
+	m.replace(&next, b.Index)
 	return &next, nil
+}
+
+// replace has the header that the command at an index made.
+func (m *Machine) replace(h *Header, index uint64) {
+	m.changed.Store(index) // first, for Keep
+	m.header.Store(h)
 }
 
 // pass has the store apply a batch without its command, and keeps next, if there is
@@ -118,7 +125,8 @@ func (m *Machine) split(b *consensus.Batch, h *Header, c *Control, results []con
 	}
 	next, child := *h, *h
 	next.barred, child.barred = "", ""
-	next.Span.End, next.Right, next.Over, child.Over = c.Key, c.Other, c.Move, c.Move
+	next.Span.End, next.Right = c.Key, c.Other
+	next.Over, next.Carried, child.Over, child.Carried = c.Move, c.Move, c.Move, c.Move
 	next.Generation++
 	child.Shard, child.Span.Start = c.Other, c.Key
 	child.Generation, child.Parent, child.Born = next.Generation, h.Shard, next.Generation
@@ -132,7 +140,7 @@ func (m *Machine) split(b *consensus.Batch, h *Header, c *Control, results []con
 			return part.WritePart(w, child.Span.Start, child.Span.End, at)
 		},
 	}, m.hold(b.Index))
-	m.header.Store(&next) // nobody may read what is about to go
+	m.replace(&next, b.Index) // nobody may read what is about to go
 	if err := m.store.Retain(m.without(b, results, &next), next.Span.Start, next.Span.End); err != nil {
 		return nil, err
 	}
@@ -159,7 +167,7 @@ func (m *Machine) subsume(b *consensus.Batch, h *Header, c *Control, results []c
 		return nil, err
 	}
 	r := right.Header()
-	if r.Into != h.Shard || r.Generation != c.OtherGeneration || r.Span != c.Span {
+	if r.Into != h.Shard || r.By != c.Move || r.Generation != c.OtherGeneration || r.Span != c.Span {
 		return nil, fmt.Errorf("the replica here of the neighbour is %v, expected %v frozen with generation %d", r, c.Span, c.OtherGeneration)
 	}
 	from, err := right.store.View()
@@ -170,11 +178,11 @@ func (m *Machine) subsume(b *consensus.Batch, h *Header, c *Control, results []c
 	next := *h
 	next.barred = ""
 	next.Span, next.Right = meta.Span{Start: h.Span.Start, End: c.Span.End}, c.Right
-	next.Generation, next.Over = later(c), c.Move
+	next.Generation, next.Over, next.Carried = later(c), c.Move, c.Move
 	results[0].Data = say(controlled, &next)
 	if err := m.store.Absorb(m.without(b, results, &next), from); err != nil {
 		return nil, err
 	}
-	m.header.Store(&next)
+	m.replace(&next, b.Index)
 	return &next, nil
 }

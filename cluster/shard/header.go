@@ -23,12 +23,14 @@ type Header struct {
 	// tells, 0 for none. That one may have been split since.
 	Right meta.ShardID
 	// Frozen is the index from which on it takes no commands, because it is being
-	// merged into Into. 0: it takes them.
+	// merged into Into by the move By. 0: it takes them.
 	Frozen uint64
 	Into   meta.ShardID
+	By     uint64
 	// Over is the number of the latest move that changed the span or was given up:
 	// no control of it or an earlier one is carried out any more, however late.
-	Over uint64
+	// Carried is the latest of those that changed the span.
+	Over, Carried uint64
 
 	barred string // if set, nothing that is not below it is to be read
 }
@@ -62,7 +64,7 @@ const headerVersion = 1
 func (h *Header) Append(b []byte) []byte {
 	b = append(b, headerVersion)
 	for _, v := range []uint64{
-		uint64(h.Shard), h.Generation, uint64(h.Parent), h.Born, uint64(h.Right), h.Frozen, uint64(h.Into), h.Over,
+		uint64(h.Shard), h.Generation, uint64(h.Parent), h.Born, uint64(h.Right), h.Frozen, uint64(h.Into), h.By, h.Over, h.Carried,
 	} {
 		b = binary.AppendUvarint(b, v)
 	}
@@ -77,7 +79,7 @@ func ParseHeader(b []byte) (*Header, error) {
 	r := reader{b: b[1:]}
 	h := &Header{
 		Shard: meta.ShardID(r.uvarint()), Generation: r.uvarint(), Parent: meta.ShardID(r.uvarint()), Born: r.uvarint(),
-		Right: meta.ShardID(r.uvarint()), Frozen: r.uvarint(), Into: meta.ShardID(r.uvarint()), Over: r.uvarint(), Span: r.span(),
+		Right: meta.ShardID(r.uvarint()), Frozen: r.uvarint(), Into: meta.ShardID(r.uvarint()), By: r.uvarint(), Over: r.uvarint(), Carried: r.uvarint(), Span: r.span(),
 	}
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("shard: header: %w", err)

@@ -60,15 +60,19 @@ type Machine struct {
 	commands [][]byte           // scratch of Apply
 	results  []consensus.Result // scratch of Apply
 
-	ops    atomic.Uint64
-	closed atomic.Uint64 // the generation that the latest change applied here led to
+	ops     atomic.Uint64
+	closed  atomic.Uint64 // the generation that the latest change applied here led to
+	changed atomic.Uint64 // the index of that change
 
 	mu    sync.Mutex
 	holds []*hold // guarded by mu
 	bars  int     // guarded by mu; those who barred the header and have not undone it
 }
 
-var _ consensus.StateMachine = (*Machine)(nil)
+var (
+	_ consensus.StateMachine = (*Machine)(nil)
+	_ consensus.Refuser      = (*Machine)(nil)
+)
 
 // A hold keeps the machine from being durable at an index and beyond.
 type hold struct {
@@ -134,6 +138,15 @@ func (m *Machine) Open() (consensus.State, error) {
 	}
 	m.header.Store(h)
 	return s, nil
+}
+
+// Refuses implements consensus.Refuser.
+func (m *Machine) Refuses(command []byte) (answer []byte, ok bool) {
+	h := m.header.Load()
+	if generation, _, known := cutCommand(command); known && (generation != h.Generation || !h.open()) {
+		return say(stale, h), true
+	}
+	return nil, false
 }
 
 // Apply implements consensus.StateMachine.
@@ -271,6 +284,9 @@ func (m *Machine) Flush(ctx context.Context, upTo uint64) error {
 		}
 	}
 }
+
+// Keep makes durable the change of the shard that Header shows, or a later one.
+func (m *Machine) Keep(ctx context.Context) error { return m.Flush(ctx, m.changed.Load()) }
 
 // View implements consensus.StateMachine.
 func (m *Machine) View() (consensus.View, error) {

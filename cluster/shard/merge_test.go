@@ -59,6 +59,7 @@ func TestMerge(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, n.applied[3], h.Frozen)
 	require.Equal(t, meta.ShardID(2), h.Into)
+	require.Equal(t, uint64(5), h.By)
 	again, err := n.control(3, freeze)
 	require.NoError(t, err)
 	require.Equal(t, h, again)
@@ -69,7 +70,7 @@ func TestMerge(t *testing.T) {
 	}
 	h, err = n.control(2, subsume(1))
 	require.NoError(t, err)
-	require.Equal(t, &shard.Header{Shard: 2, Span: meta.Span{End: "t"}, Generation: 4, Right: 9, Over: 5}, h)
+	require.Equal(t, &shard.Header{Shard: 2, Span: meta.Span{End: "t"}, Generation: 4, Right: 9, Over: 5, Carried: 5}, h)
 	again, err = n.control(2, subsume(1))
 	require.NoError(t, err)
 	require.Equal(t, h, again)
@@ -141,6 +142,27 @@ func TestMergeThatDoesNotFit(t *testing.T) {
 	require.Equal(t, []string{"b", "m", "o", "s"}, n.keys(2))
 }
 
+// A merge that was carried out cannot be given up any more, though the fence of one who
+// has not heard leads to the very same generation.
+func TestFenceComesTooLate(t *testing.T) {
+	n := newNode(t)
+	n.begin(2, meta.Span{End: "m"})
+	n.begin(3, meta.Span{Start: "m", End: "t"})
+	for i := uint64(1); i <= 2; i++ {
+		_, err := n.control(2, &shard.Control{Kind: shard.Fence, Generation: i, Move: i})
+		require.NoError(t, err)
+	}
+	_, err := n.control(3, &shard.Control{Kind: shard.Freeze, Generation: 1, Move: 5, Other: 2})
+	require.NoError(t, err)
+	merge := subsume(3)
+	merge.OtherGeneration = 2
+	h, err := n.control(2, merge)
+	require.NoError(t, err)
+	require.Equal(t, uint64(4), h.Generation)
+	_, err = n.control(2, &shard.Control{Kind: shard.Fence, Generation: 3, Move: 5})
+	require.Equal(t, h, header(t, err))
+}
+
 // A replica without its frozen neighbour stops, before it is another than its peers.
 func TestMergeWithoutTheNeighbour(t *testing.T) {
 	n := two(t)
@@ -159,6 +181,11 @@ func TestMergeWithoutTheNeighbour(t *testing.T) {
 	require.NoError(t, err)
 	_, err = n.try(2, entry{[][]byte{subsume(1).Encode()}, true})
 	require.ErrorContains(t, err, "expected", "it goes elsewhere")
+	n = two(t)
+	_, err = n.control(3, &shard.Control{Kind: shard.Freeze, Generation: 2, Move: 4, Other: 2})
+	require.NoError(t, err)
+	_, err = n.try(2, entry{[][]byte{subsume(1).Encode()}, true})
+	require.ErrorContains(t, err, "expected", "it is frozen by another move")
 	n = two(t)
 	delete(n.machines, 3)
 	_, err = n.try(2, entry{[][]byte{subsume(1).Encode()}, true})

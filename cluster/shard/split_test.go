@@ -20,7 +20,7 @@ func TestSplit(t *testing.T) {
 	n.put(2, 1, "b", "m", "z")
 	h, err := n.control(2, splitAtM)
 	require.NoError(t, err)
-	require.Equal(t, &shard.Header{Shard: 2, Span: meta.Span{Start: "a", End: "m"}, Generation: 2, Right: 3, Over: 5}, h)
+	require.Equal(t, &shard.Header{Shard: 2, Span: meta.Span{Start: "a", End: "m"}, Generation: 2, Right: 3, Over: 5, Carried: 5}, h)
 	require.Equal(t, h, n.machines[2].Header())
 	require.Equal(t, []string{"b"}, n.keys(2))
 	n.put(2, 2, "c")
@@ -31,7 +31,7 @@ func TestSplit(t *testing.T) {
 	n.make(3)
 	require.Equal(t, []string{"m", "z"}, n.keys(3))
 	require.Equal(t, &shard.Header{
-		Shard: 3, Span: meta.Span{Start: "m"}, Generation: 2, Parent: 2, Born: 2, Over: 5,
+		Shard: 3, Span: meta.Span{Start: "m"}, Generation: 2, Parent: 2, Born: 2, Over: 5, Carried: 5,
 	}, n.machines[3].Header())
 	n.put(3, 2, "n")
 
