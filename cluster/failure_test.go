@@ -1,16 +1,22 @@
 package cluster_test
 
 import (
+	"errors"
+	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/kv"
 	"github.com/phantomdb/phantomdb/consensus/transport"
 	"github.com/phantomdb/phantomdb/harness"
 )
@@ -240,4 +246,55 @@ func starve(others int) (stop func()) {
 		})
 	}
 	return sync.OnceFunc(func() { close(done); work.Wait() })
+}
+
+// A failing store fails once, in one shard.
+type failingStore struct {
+	*kv.Machine
+	fail *atomic.Bool
+}
+
+func (s failingStore) Apply(b *consensus.Batch, results []consensus.Result) error {
+	if len(b.Commands) > 0 && s.fail.CompareAndSwap(true, false) {
+		return errors.New("the store is broken")
+	}
+	return s.Machine.Apply(b, results)
+}
+
+// A replica that stopped after an error is replaced, though its node lives, and on the
+// very same node if there is no other.
+func TestStoppedReplicaIsReplaced(t *testing.T) {
+	var fail atomic.Bool
+	l := boot(t, 3, func(o *cluster.LocalOptions) {
+		quick(o)
+		inner := o.Node
+		o.Node = func(i int, o *cluster.Options) {
+			inner(i, o)
+			if i == 3 {
+				o.Store = func(_ meta.ShardID, fs vfs.FS, dir string) (shard.Store, error) {
+					m, err := kv.New(kv.Options{FS: fs, Dir: dir})
+					return failingStore{m, &fail}, err
+				}
+			}
+		}
+	})
+	id := all(t, l)
+	await(t, l, "all replicas", settled)
+	leadAt(t, l, id, l.Node(1))
+	n, g := l.Node(3), consensus.GroupID(id)
+	first, err := n.Host().Status(g)
+	require.NoError(t, err)
+	fail.Store(true)
+	for i := range 100 {
+		require.NoError(t, write(within(t, time.Minute), l.Node(1), fmt.Sprint(i), "v"))
+	}
+	require.Eventually(t, func() bool {
+		st, err := n.Host().Status(g)
+		return err == nil && st.Err == nil && st.Replica > first.Replica && len(st.Voters) == 3
+	}, 20*time.Second, time.Millisecond)
+	await(t, l, "all replicas again", settled)
+	leadAt(t, l, id, n)
+	value, err := read(within(t, time.Minute), n, "99")
+	require.NoError(t, err)
+	require.Equal(t, "v", value)
 }

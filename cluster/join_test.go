@@ -9,7 +9,9 @@ import (
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/kv"
 	"github.com/phantomdb/phantomdb/consensus/transport"
 )
 
@@ -17,7 +19,9 @@ import (
 func start(t testing.TB, change func(*cluster.Options)) (*cluster.Node, error) {
 	pool, err := consensus.NewPool(consensus.PoolOptions{})
 	require.NoError(t, err)
-	o := cluster.Options{FS: vfs.NewMem(), Dir: "node", Pool: pool, Wire: &cluster.TCP{}}
+	o := cluster.Options{FS: vfs.NewMem(), Dir: "node", Pool: pool, Wire: &cluster.TCP{}, Store: func(_ meta.ShardID, fs vfs.FS, dir string) (shard.Store, error) {
+		return kv.New(kv.Options{FS: fs, Dir: dir})
+	}}
 	change(&o)
 	n, err := cluster.Start(within(t, 20*time.Second), o)
 	t.Cleanup(func() {
@@ -42,6 +46,7 @@ func TestStartRefusesBadInput(t *testing.T) {
 		{"both", func(o *cluster.Options) { o.Init, o.Join = 7, there }, "expected one of them"},
 		{"no directory", func(o *cluster.Options) { o.Dir = "" }, "FS and Dir are required"},
 		{"no wire", func(o *cluster.Options) { o.Wire = nil }, "Wire and Pool are required"},
+		{"no store", func(o *cluster.Options) { o.Store = nil }, "Store is required"},
 		{"interval", func(o *cluster.Options) { o.Join, o.Interval = there, 1 }, "expected 1ms or more"},
 		{"first node", func(o *cluster.Options) { o.Init, o.Node = 7, 2 }, "expected 1: the first node"},
 		{"id of a member", func(o *cluster.Options) { o.Join, o.Node = there, l.Node(2).ID() }, "a new node cannot have its id"},

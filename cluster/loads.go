@@ -40,14 +40,17 @@ func (g gauge) value() float64 {
 // A shardLoad is what one replica of a shard does.
 type shardLoad struct {
 	leads bool
-	ops   gauge // operations a second, of the leader
-	cpu   gauge // microseconds of a processor a second
-	bytes gauge
+	// stopped is its id if it stopped after an error: it does nothing, and must be
+	// replaced. 0: it has not.
+	stopped consensus.ReplicaID
+	ops     gauge // operations a second, of the leader
+	cpu     gauge // microseconds of a processor a second
+	bytes   gauge
 }
 
 func (l shardLoad) near(o shardLoad) bool {
 	same := func(a, b gauge) bool { return a == b || a > 0 && b > 0 && max(a, b)-min(a, b) < 2 }
-	return l.leads == o.leads && same(l.ops, o.ops) && same(l.cpu, o.cpu) && same(l.bytes, o.bytes)
+	return l.leads == o.leads && l.stopped == o.stopped && same(l.ops, o.ops) && same(l.cpu, o.cpu) && same(l.bytes, o.bytes)
 }
 
 // A meter follows what the replicas of a node do.
@@ -71,6 +74,7 @@ type running struct {
 	commands, ops uint64
 	worked        time.Duration
 	leads, fresh  bool
+	stopped       consensus.ReplicaID
 	rate, cpu     float64
 	bytes         int64
 }
@@ -113,6 +117,7 @@ func (m *meter) look(now time.Time) {
 			r.cpu += share * ((l.Worked-r.worked).Seconds()/took*1e6 - r.cpu)
 		}
 		r.commands, r.worked, r.ops, r.leads, r.fresh = l.Commands, l.Worked, ops, l.Leads, true
+		r.stopped = l.Stopped
 	})
 	maps.DeleteFunc(m.groups, func(_ consensus.GroupID, r *running) bool { return !r.fresh })
 }
@@ -121,7 +126,7 @@ func (m *meter) look(now time.Time) {
 func (m *meter) loads() map[meta.ShardID]shardLoad {
 	list := make(map[meta.ShardID]shardLoad, len(m.groups))
 	for id, r := range m.groups {
-		l := shardLoad{leads: r.leads, cpu: gaugeOf(r.cpu), bytes: gaugeOf(float64(r.bytes))}
+		l := shardLoad{leads: r.leads, stopped: r.stopped, cpu: gaugeOf(r.cpu), bytes: gaugeOf(float64(r.bytes))}
 		if r.leads {
 			l.ops = gaugeOf(r.rate)
 		}
@@ -136,7 +141,7 @@ func (m *meter) rates() map[meta.ShardID]selfShard {
 	defer m.mu.Unlock()
 	list := make(map[meta.ShardID]selfShard, len(m.groups))
 	for id, r := range m.groups {
-		list[meta.ShardID(id)] = selfShard{Leads: r.leads, Ops: r.rate, CPU: r.cpu / 1e6, Bytes: r.bytes}
+		list[meta.ShardID(id)] = selfShard{Leads: r.leads, Stopped: r.stopped, Ops: r.rate, CPU: r.cpu / 1e6, Bytes: r.bytes}
 	}
 	return list
 }
@@ -218,11 +223,11 @@ func (f *loadFrame) append(b []byte) []byte {
 	last := meta.ShardID(0)
 	for _, id := range ids {
 		l := f.changed[id]
-		leads := uint64(0)
+		what := uint64(l.stopped) << 1
 		if l.leads {
-			leads = 1
+			what |= 1
 		}
-		for _, v := range []uint64{uint64(id - last), leads, uint64(l.ops), uint64(l.cpu), uint64(l.bytes)} {
+		for _, v := range []uint64{uint64(id - last), what, uint64(l.ops), uint64(l.cpu), uint64(l.bytes)} {
 			b = binary.AppendUvarint(b, v)
 		}
 		last = id
@@ -248,7 +253,8 @@ func readLoadFrame(b []byte) (*loadFrame, error) {
 	id := meta.ShardID(0)
 	for n := next(); n > 0 && !bad; n-- {
 		id += meta.ShardID(next())
-		l := shardLoad{leads: next() == 1}
+		what := next() // who has stopped, and whether it leads
+		l := shardLoad{leads: what&1 != 0, stopped: consensus.ReplicaID(what >> 1)}
 		for _, g := range []*gauge{&l.ops, &l.cpu, &l.bytes} {
 			v := next()
 			bad = bad || v > 1000
@@ -304,6 +310,14 @@ func (t *loadTable) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.nodes)
+}
+
+// stopped says whether a replica of a shard has stopped after an error.
+func (t *loadTable) stopped(id meta.ShardID, m consensus.Member) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, ok := t.nodes[m.Node]
+	return ok && m.Replica != 0 && at.shards[id].stopped == m.Replica
 }
 
 // Below these a node's mean load is not worth a move.

@@ -27,7 +27,7 @@ type scene struct {
 	// seen is what was committed when the shard was last looked at: a replica that
 	// has it is one look behind at most.
 	seen  uint64
-	alive func(consensus.NodeID) bool
+	alive func(consensus.Member) bool
 	// givenUp says that the node it goes to takes it no more.
 	givenUp bool
 }
@@ -114,7 +114,7 @@ func (s *scene) safe(steps []consensus.ChangeStep) step {
 	}
 	live := 0
 	for _, m := range voters {
-		if s.alive(m.Node) {
+		if s.alive(m) {
 			live++
 		}
 	}

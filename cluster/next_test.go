@@ -83,7 +83,7 @@ func TestNextStep(t *testing.T) {
 			at := scene{
 				status: consensus.Status{Voters: members(t, c.voters), Learners: members(t, c.learners), Joint: c.joint, Match: map[consensus.ReplicaID]uint64{9: c.match}, Highest: c.highest},
 				seen:   c.seen, givenUp: c.givenUp,
-				alive: func(n consensus.NodeID) bool { return !slices.Contains(c.dead, n) },
+				alive: func(m consensus.Member) bool { return !slices.Contains(c.dead, m.Node) },
 			}
 			require.Equal(t, c.want, next(&c.move, at).String())
 		})

@@ -226,9 +226,6 @@ func (n *Node) machine(g consensus.GroupID) (consensus.StateMachine, error) {
 	if g == metaGroup {
 		return meta.New(kv.Options{FS: fs, Dir: dir, Logger: n.o.Logger})
 	}
-	if n.o.Store == nil {
-		return nil, fmt.Errorf("cluster: node %d was started without Store, and holds no shards", n.id.Node)
-	}
 	id := meta.ShardID(g)
 	store, err := n.o.Store(id, fs, dir)
 	if err != nil {

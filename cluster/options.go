@@ -37,7 +37,7 @@ type Options struct {
 	Profile meta.Profile
 
 	// Store makes the store of a shard's replica, which keeps its files in dir.
-	// Default: none, so that shards cannot be created.
+	// Required.
 	Store func(s meta.ShardID, fs vfs.FS, dir string) (shard.Store, error)
 	// Services are what floors above answer of the shards that this node leads, by
 	// name. See Node.Call.
@@ -79,6 +79,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("cluster: options: FS and Dir are required")
 	case o.Wire == nil || o.Pool == nil:
 		return o, errors.New("cluster: options: Wire and Pool are required")
+	case o.Store == nil:
+		return o, errors.New("cluster: options: Store is required")
 	case o.Interval < time.Millisecond:
 		return o, fmt.Errorf("cluster: options: Interval is %v, expected 1ms or more", o.Interval)
 	case o.LoadWindow < time.Millisecond:

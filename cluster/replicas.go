@@ -150,7 +150,7 @@ func (n *Node) keepReplica(s *meta.State, sh *meta.Shard) bool {
 	if n.needed(g) {
 		return false
 	}
-	if st.ConfigIndex == 0 {
+	if st.ConfigIndex == 0 || st.Err != nil { // or it has stopped, and cannot ask
 		err = n.host.Destroy(g)
 	} else {
 		err = n.host.AskRemoved(g, voters(sh))

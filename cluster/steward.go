@@ -21,6 +21,8 @@ const (
 	lookFirst = time.Millisecond
 	// errandFor bounds one errand. A change under way goes on without it.
 	errandFor = 5 * time.Second
+	// makeFor is how long a node may take to make a replica, before its move is given up.
+	makeFor = 10 * time.Second
 )
 
 // A steward sees to it that shards are what they are to be, on the node that leads
@@ -137,6 +139,9 @@ func (s *steward) plan(state *meta.State) {
 		return
 	}
 	var work sync.WaitGroup
+	for _, m := range s.stopped(state) {
+		work.Go(func() { s.propose(m) })
+	}
 	for _, m := range result.Moves {
 		if m.Kind == placement.Lead {
 			s.transfer(m)
@@ -150,6 +155,23 @@ func (s *steward) plan(state *meta.State) {
 		})
 	}
 	work.Wait()
+}
+
+// stopped are the moves that remove replicas which stopped after an error. They are made
+// anew as any other that is missing, on the same node perhaps.
+func (s *steward) stopped(state *meta.State) (list []*meta.Begin) {
+	for _, sh := range state.Shards() {
+		if _, moving := state.Move(sh.ID); moving || len(sh.Members) < 2 || changesSpan(state, sh) {
+			continue
+		}
+		for _, m := range sh.Members {
+			if s.n.sentinel.loads.stopped(sh.ID, m.Member) {
+				list = append(list, &meta.Begin{Shard: sh.ID, Kind: meta.MoveRemove, From: m.Node, Why: "its replica has stopped"})
+				break
+			}
+		}
+	}
+	return list
 }
 
 // carryOn carries a move out, unless that is being done.
@@ -178,6 +200,7 @@ func (s *steward) carryOn(m *meta.Move) {
 // meta group no more.
 func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 	var seen uint64
+	var missed time.Time // since when the new replica was waited for
 	for rest := lookFirst; ctx.Err() == nil; pause(ctx, rest) {
 		if s.ended(m) {
 			return
@@ -200,6 +223,12 @@ func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 			seen = f.Status.Commit
 			if to.adds() && !s.there(ctx, m) {
 				to = waitFor("the node makes its replica")
+				if missed.IsZero() {
+					missed = time.Now()
+				}
+				if time.Since(missed) > makeFor {
+					to = step{done: true} // nothing was changed, and another node may be able to
+				}
 			}
 		}
 		switch {
@@ -248,9 +277,9 @@ func (s *steward) ask(ctx context.Context, e errand) (finding, error) {
 // look is the scene of a move.
 func (s *steward) look(m *meta.Move, st consensus.Status, seen uint64) scene {
 	state := s.n.views.state.Load()
-	at := scene{status: st, seen: seen, alive: func(id consensus.NodeID) bool {
-		n, ok := state.Node(id)
-		return ok && n.Condition == meta.Live
+	at := scene{status: st, seen: seen, alive: func(voter consensus.Member) bool {
+		n, ok := state.Node(voter.Node)
+		return ok && n.Condition == meta.Live && !s.n.sentinel.loads.stopped(m.Shard, voter)
 	}}
 	if to, ok := state.Node(m.To); m.To != 0 && (!ok || to.Condition == meta.Dead || to.Draining) {
 		at.givenUp = true

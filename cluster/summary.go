@@ -55,6 +55,8 @@ type ShardStatus struct {
 	Bytes      int64            `json:"bytes"`
 	Lag        uint64           `json:"lag"` // entries that the slowest voter lacks
 	Move       string           `json:"move,omitempty"`
+	// Stopped are nodes whose replica has stopped after an error.
+	Stopped []consensus.NodeID `json:"stopped,omitempty"`
 }
 
 const serviceLoads = "cluster.loads"
@@ -66,7 +68,10 @@ type selfReport struct {
 
 type selfShard struct {
 	Shard meta.ShardID
-	Leads bool    `json:",omitempty"`
+	Leads bool `json:",omitempty"`
+	// Stopped is its id if it stopped after an error.
+	Stopped consensus.ReplicaID `json:",omitempty"`
+
 	Ops   float64 `json:",omitempty"`
 	CPU   float64 `json:",omitempty"`
 	Bytes int64   `json:",omitempty"`
@@ -160,6 +165,9 @@ func (at *NodeStatus) take(l selfShard, sh *ShardStatus) {
 	}
 	sh.CPU += l.CPU
 	sh.Bytes = max(sh.Bytes, l.Bytes)
+	if l.Stopped != 0 {
+		sh.Stopped = append(sh.Stopped, at.ID)
+	}
 	if l.Leads {
 		sh.Leader, sh.Ops, sh.Lag = at.ID, l.Ops, l.Lag
 	}
@@ -249,6 +257,11 @@ func (st *Status) String() string {
 		fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%.0f\t%.2f\t%.1f\t%d\t%s\n", sh.ID, sh.Span, sh.Generation, leader, sh.Ops, sh.CPU, float64(sh.Bytes)/(1<<20), sh.Lag, strings.Join(sh.Members, " "))
 	}
 	_ = w.Flush() // into memory
+	for _, sh := range st.Shards {
+		for _, id := range sh.Stopped {
+			fmt.Fprintf(&b, "\nshard %d: the replica of node %d has stopped after an error", sh.ID, id)
+		}
+	}
 	for _, m := range st.Moves {
 		fmt.Fprintf(&b, "\n%s", m)
 	}

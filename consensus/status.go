@@ -143,14 +143,21 @@ type Load struct {
 	// Worked is the time of workers that it took, an estimate: one turn in a few is
 	// timed. What the apply workers do, and the host for all its groups, is not in it.
 	Worked time.Duration
+	// Stopped is the replica's id if it stopped after an error, see Status.Err, or 0.
+	Stopped ReplicaID
 }
 
 // Loads calls visit for the load of each replica here, in no order.
 func (h *Host) Loads(visit func(GroupID, Load)) {
 	h.replicas.Range(func(k, v any) bool {
 		r := v.(*replica)
+		stopped := ReplicaID(0)
+		if r.failed.Load() != nil {
+			stopped = r.id
+		}
 		visit(k.(GroupID), Load{
 			Leads: r.leading.Load(), Commands: r.commands.Load(), Worked: time.Duration(r.worked.Load()) * timedPasses,
+			Stopped: stopped,
 		})
 		return true
 	})
