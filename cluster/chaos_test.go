@@ -495,6 +495,9 @@ func (c *chaos) watchLeases(ctx context.Context) {
 // verify reads back what was acknowledged.
 func (c *chaos) verify() {
 	require.Positive(c.t, c.reads, "no client read anything")
+	if !testing.Short() {
+		require.Positive(c.t, c.reshaped, "no shard was split or merged")
+	}
 	acked := 0
 	for key, r := range c.registers {
 		if r.acked > 0 {

@@ -159,7 +159,10 @@ func TestClusterShrinks(t *testing.T) {
 	for nodes, want := range map[int]int{5: 3, 3: 1} {
 		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
 			l := boot(t, nodes, nil)
-			await(t, l, "the meta group", settled)
+			await(t, l, "the meta group", func(s *meta.State) bool {
+				sh, ok := s.Shard(meta.MetaShard)
+				return ok && len(sh.Members) == nodes && len(s.Moves()) == 0
+			})
 			gone := l.Node(nodes).ID()
 			require.NoError(t, l.Node(1).Decommission(within(t, time.Minute), gone))
 			await(t, l, "the rest", func(s *meta.State) bool {

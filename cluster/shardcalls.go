@@ -19,7 +19,6 @@ const serviceShard = "cluster.shard"
 // have it, and then how the shard is.
 type errand struct {
 	Shard    meta.ShardID
-	Request  uint64                 `json:",omitempty"`
 	Steps    []consensus.ChangeStep `json:",omitempty"`
 	Transfer consensus.NodeID       `json:",omitempty"`
 	// Control changes the shard's header.
@@ -66,7 +65,7 @@ func (n *Node) run(ctx context.Context, e errand) finding {
 		}
 	}
 	if len(e.Steps) > 0 {
-		if err = n.host.Reconfigure(ctx, g, consensus.Change{Request: e.Request, Steps: e.Steps}); err == nil {
+		if err = n.host.Reconfigure(ctx, g, consensus.Change{Steps: e.Steps}); err == nil {
 			n.reports.add(g)
 		}
 	}

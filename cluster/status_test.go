@@ -103,7 +103,10 @@ func TestLeaderWithoutLeaseDoesNotVouch(t *testing.T) {
 			o.Consensus = func(c *consensus.Options) { c.LeaseDuration = 200 * time.Millisecond }
 		}
 	})
-	await(t, l, "the meta group", settled)
+	await(t, l, "the meta group", func(s *meta.State) bool {
+		sh, ok := s.Shard(meta.MetaShard)
+		return ok && len(sh.Members) == 3 && len(s.Moves()) == 0
+	})
 	var leader *cluster.Node
 	var cut func()
 	held := func() bool { _, ok := leader.Host().Lease(consensus.GroupID(meta.MetaShard)); return ok }

@@ -201,6 +201,7 @@ func (s *steward) carryOn(m *meta.Move) {
 func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 	var seen uint64
 	var missed time.Time // since when the new replica was waited for
+	waits := 0
 	for rest := lookFirst; ctx.Err() == nil; pause(ctx, rest) {
 		if s.ended(m) {
 			return
@@ -243,6 +244,9 @@ func (s *steward) carryOut(ctx context.Context, m *meta.Move) {
 				rest = lookFirst
 			}
 		default:
+			if waits++; waits > 100 { // it is not a matter of moments
+				rest = 10 * lookEvery
+			}
 			s.n.logger.Debug("cluster: move waits", "move", m.String(), "for", to.why)
 		}
 	}

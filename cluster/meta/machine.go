@@ -251,7 +251,8 @@ func ParseDelta(b []byte) (Delta, error) {
 // state, where d does not lead on from s or is damaged. Calls for one s must not
 // overlap.
 func (s *State) Follow(d Delta) (*State, error) {
-	next := &State{Placed: s.Placed + 1}
+	next := &State{}
+	next.place()
 	switch {
 	case d.Whole:
 	case d.Since != s.Index:

@@ -149,7 +149,7 @@ func (s *State) unset(kind byte, id uint64) error {
 			s.joined.Delete(n.Request)
 		}
 	case recordShard:
-		s.Placed++
+		s.place()
 		if sh, ok := s.shards.Delete(ShardID(id)); ok {
 			if at, _ := s.spans.Get(sh.Span.Start); at == sh.ID { // or it has passed to another
 				s.spans.Delete(sh.Span.Start)
@@ -158,7 +158,7 @@ func (s *State) unset(kind byte, id uint64) error {
 		}
 	case recordMove:
 		s.moves.Delete(ShardID(id))
-		s.Placed++
+		s.place()
 	default:
 		return fmt.Errorf("meta: record %c %d: %w: nothing that is deleted", kind, id, errMalformed)
 	}
@@ -176,12 +176,12 @@ func (s *State) setNode(n *Node) {
 }
 
 func (s *State) setMove(m *Move) {
-	s.Placed++
+	s.place()
 	s.moves.Set(m.Shard, m)
 }
 
 func (s *State) setShard(sh *Shard) {
-	s.Placed++
+	s.place()
 	old, ok := s.shards.Set(sh.ID, sh)
 	if sh.Request != 0 {
 		s.made.Set(sh.Request, sh.ID)

@@ -3,6 +3,7 @@ package meta
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/tidwall/btree"
 
@@ -136,6 +137,12 @@ type Shard struct {
 	Into ShardID
 }
 
+// placements numbers what States of this process say of shards and moves.
+var placements atomic.Uint64
+
+// place notes that shards or moves are others now.
+func (s *State) place() { s.Placed = placements.Add(1) }
+
 // On returns the member on a node.
 func (sh *Shard) On(n consensus.NodeID) (Member, bool) {
 	for _, m := range sh.Members {
@@ -196,8 +203,8 @@ type State struct {
 	Cluster uint64 // the cluster's identity, 0 before Init
 	Format  uint64
 
-	// Placed counts the changes of shards and moves that led to this State from the
-	// one that the process began with.
+	// Placed is the same for two States of a process only if they have the same shards
+	// and moves.
 	Placed uint64
 
 	last      counters
