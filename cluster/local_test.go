@@ -114,7 +114,9 @@ func get(ctx context.Context, r *cluster.Request) ([]byte, error) {
 		}
 	}
 	before := r.Replica.Header()
-	value, ok := r.Replica.Store().(interface{ Get(key []byte) ([]byte, bool) }).Get(r.Body)
+	value, ok := r.Replica.Store().(interface {
+		Get(key []byte) ([]byte, bool)
+	}).Get(r.Body)
 	if h := r.Replica.Header(); h != before || !h.Covers(r.Span) {
 		return nil, &shard.StaleError{Header: h}
 	}
