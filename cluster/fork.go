@@ -158,8 +158,11 @@ func (n *Node) needed(g consensus.GroupID) bool {
 	if err != nil {
 		return false // it is not here, or has gone the same way
 	}
-	if into.Header().Carried < h.By {
+	switch by := into.Header(); {
+	case by.Over < h.By:
 		return true
+	case by.Carried < h.By:
+		return false // it was given up, and this replica has left its shard before it could hear of it
 	}
 	// Other replicas wait for this goroutine too.
 	ctx, cancel := context.WithTimeout(n.life, retryPause)

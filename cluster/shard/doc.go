@@ -20,9 +20,12 @@
 // The right one of two neighbours is frozen by the last command that it takes. When
 // all its replicas have applied that, Subsume in the left one's log takes in what the
 // replica of the right one on the same node holds. That replica must outlive the
-// moment in which the left one is durable behind Subsume. A merge is given up by a
+// moment in which the left one is durable behind Subsume, and only its header says for
+// certain which shard and which move it waits for. A merge is given up by a
 // Fence in the left one's log, behind which no Subsume of before takes effect, and
-// only then by a Thaw of the right one. Sessions of the right one end with it.
+// only then by a Thaw of the right one. A Fence that finds its move carried out is
+// refused, though it may lead to the generation that is there. Sessions of the right
+// one end with it.
 //
 // # Reads
 //
