@@ -99,7 +99,10 @@ func (n *Node) settled(ctx context.Context, id meta.ShardID) finding {
 	h := r.Header()
 	st, err := n.host.Status(consensus.GroupID(id))
 	if err == nil {
-		err = r.m.Keep(ctx)
+		err = r.m.Keep(ctx) // the status may be from before the header
+	}
+	if err == nil {
+		err = r.m.Flush(ctx, st.Applied)
 	}
 	if err != nil {
 		return finding{}

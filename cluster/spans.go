@@ -186,13 +186,16 @@ func (s *steward) nextOfMerge(ctx context.Context, m *meta.Move, f finding) step
 		return s.align(state, m)
 	case moving:
 		return waitFor("the move of the right shard's replica ends")
-	case h.Frozen == 0 && !s.all(ctx, r, errand{Shard: m.Other, Look: true}, reached):
+	case h.Frozen == 0 && !s.all(ctx, tryFor, r, errand{Look: true}, func(f finding) bool { return f.Status != nil }):
 		return waitFor("all replicas of the right shard are reached")
+	case h.Frozen == 0 && !s.all(ctx, settleFor, r, errand{Settled: true}, func(f finding) bool { return f.Header != nil }):
+		// What is durable before need not be while nobody can write.
+		return waitFor("all replicas of the right shard are durable")
 	case h.Frozen == 0:
 		return step{errand: errand{Shard: m.Other, Control: &shard.Control{
 			Kind: shard.Freeze, Generation: h.Generation, Move: m.ID, Other: m.Shard,
 		}}}
-	case !s.all(ctx, r, errand{Shard: m.Other, Settled: true}, func(f finding) bool {
+	case !s.all(ctx, errandFor, r, errand{Settled: true}, func(f finding) bool {
 		return f.Header != nil && f.Header.Frozen != 0 && f.Header.Generation == h.Generation
 	}):
 		return waitFor("all replicas of the right shard are frozen")
@@ -262,19 +265,23 @@ func thawOf(h *shard.Header, move uint64) *shard.Control {
 }
 
 // all says whether every voter of a shard, as its leader has them, answers an errand
-// well.
-func (s *steward) all(ctx context.Context, f finding, e errand, well func(finding) bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, errandFor)
+// well in time.
+func (s *steward) all(ctx context.Context, within time.Duration, f finding, e errand, well func(finding) bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	e.Shard = meta.ShardID(f.Status.Group)
 	for _, m := range f.Status.Voters {
-		if answer, err := s.n.askAt(ctx, m.Node, e); err != nil || !well(answer) {
+		answer, err := s.n.askAt(ctx, m.Node, e)
+		if err != nil || !well(answer) {
 			return false
 		}
 	}
 	return true
 }
 
-func reached(f finding) bool { return f.Status != nil }
+// settleFor is how long the replicas of a shard may take to be durable before it is
+// frozen.
+const settleFor = 20 * time.Second
 
 // frozenFor is how long a shard waits to be taken in, before its leader has it go on.
 const frozenFor = 5 * time.Second
