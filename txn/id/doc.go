@@ -1,0 +1,2 @@
+// Package id names transactions.
+package id
