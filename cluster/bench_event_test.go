@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/cluster"
@@ -419,10 +418,7 @@ func apart(b *testing.B, o *cluster.LocalOptions, stalls []stall) {
 	o.Node = func(i int, o *cluster.Options) {
 		inner(i, o)
 		o.Pool = pools[i-1]
-		o.Store = func(_ meta.ShardID, fs vfs.FS, dir string) (shard.Store, error) {
-			m, err := kv.New(kv.Options{FS: fs, Dir: dir})
-			return stallingStore{m, &stalls[i-1]}, err
-		}
+		o.Stores = kvStores(func(m *kv.Machine) shard.Store { return stallingStore{m, &stalls[i-1]} })
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/cluster"
@@ -271,10 +270,7 @@ func TestStoppedReplicaIsReplaced(t *testing.T) {
 		o.Node = func(i int, o *cluster.Options) {
 			inner(i, o)
 			if i == 3 {
-				o.Store = func(_ meta.ShardID, fs vfs.FS, dir string) (shard.Store, error) {
-					m, err := kv.New(kv.Options{FS: fs, Dir: dir})
-					return failingStore{m, &fail}, err
-				}
+				o.Stores = kvStores(func(m *kv.Machine) shard.Store { return failingStore{m, &fail} })
 			}
 		}
 	})

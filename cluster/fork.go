@@ -47,7 +47,8 @@ func (n *Node) neighbour(id meta.ShardID) (*shard.Machine, error) {
 }
 
 // fork makes the replica here of a shard that was split off parent. It is called on a
-// worker.
+// worker, and before the Host runs if an earlier life of the node did not see the end of
+// it.
 func (n *Node) fork(parent, child meta.ShardID, f *consensus.Fork, release func()) {
 	n.forks.add(child, 1)
 	n.work.Go(func() {
@@ -66,7 +67,7 @@ func (n *Node) fork(parent, child meta.ShardID, f *consensus.Fork, release func(
 			n.reports.add(consensus.GroupID(parent))
 			n.beFirst(consensus.GroupID(child))
 		}
-		// Not when the node ends: then the split must be replayed.
+		// Not when the node ends: then the next life sees to it.
 		if n.awaitCommit(child, f.Index) {
 			release()
 		}

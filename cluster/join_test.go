@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -15,13 +16,23 @@ import (
 	"github.com/phantomdb/phantomdb/consensus/transport"
 )
 
+// kvStores keeps shards in machines of package kv, each as wrap has it.
+func kvStores(wrap func(*kv.Machine) shard.Store) func(vfs.FS, string) (shard.Stores, error) {
+	return func(fs vfs.FS, dir string) (shard.Stores, error) {
+		return shard.Each(func(id meta.ShardID) (shard.Store, error) {
+			m, err := kv.New(kv.Options{FS: fs, Dir: fs.PathJoin(dir, fmt.Sprint(id))})
+			return wrap(m), err
+		}), nil
+	}
+}
+
 // start starts a node beside a Local, on a wire like its nodes'.
 func start(t testing.TB, change func(*cluster.Options)) (*cluster.Node, error) {
 	pool, err := consensus.NewPool(consensus.PoolOptions{})
 	require.NoError(t, err)
-	o := cluster.Options{FS: vfs.NewMem(), Dir: "node", Pool: pool, Wire: &cluster.TCP{}, Store: func(_ meta.ShardID, fs vfs.FS, dir string) (shard.Store, error) {
-		return kv.New(kv.Options{FS: fs, Dir: dir})
-	}}
+	o := cluster.Options{
+		FS: vfs.NewMem(), Dir: "node", Pool: pool, Wire: &cluster.TCP{}, Stores: kvStores(func(m *kv.Machine) shard.Store { return m }),
+	}
 	change(&o)
 	n, err := cluster.Start(within(t, 20*time.Second), o)
 	t.Cleanup(func() {
@@ -46,7 +57,7 @@ func TestStartRefusesBadInput(t *testing.T) {
 		{"both", func(o *cluster.Options) { o.Init, o.Join = 7, there }, "expected one of them"},
 		{"no directory", func(o *cluster.Options) { o.Dir = "" }, "FS and Dir are required"},
 		{"no wire", func(o *cluster.Options) { o.Wire = nil }, "Wire and Pool are required"},
-		{"no store", func(o *cluster.Options) { o.Store = nil }, "Store is required"},
+		{"no stores", func(o *cluster.Options) { o.Stores = nil }, "Stores is required"},
 		{"interval", func(o *cluster.Options) { o.Join, o.Interval = there, 1 }, "expected 1ms or more"},
 		{"first node", func(o *cluster.Options) { o.Init, o.Node = 7, 2 }, "expected 1: the first node"},
 		{"id of a member", func(o *cluster.Options) { o.Join, o.Node = there, l.Node(2).ID() }, "a new node cannot have its id"},

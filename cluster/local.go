@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -93,9 +94,7 @@ func (l *Local) boot(ctx context.Context) error {
 func (l *Local) Start(ctx context.Context, i int) error {
 	o := Options{
 		FS: l.fs[i-1], Dir: l.dirs[i-1], Pool: l.pool, Wire: &TCP{},
-		Store: func(_ meta.ShardID, fs vfs.FS, dir string) (shard.Store, error) {
-			return kv.New(kv.Options{FS: fs, Dir: dir})
-		},
+		Stores: kvStores,
 	}
 	if l.sim != nil {
 		o.Wire = l.sim
@@ -114,6 +113,13 @@ func (l *Local) Start(ctx context.Context, i int) error {
 	}
 	l.nodes[i-1] = n
 	return nil
+}
+
+// kvStores keeps shards in machines of package kv.
+func kvStores(fs vfs.FS, dir string) (shard.Stores, error) {
+	return shard.Each(func(id meta.ShardID) (shard.Store, error) {
+		return kv.New(kv.Options{FS: fs, Dir: fs.PathJoin(dir, strconv.FormatUint(uint64(id), 10))})
+	}), nil
 }
 
 // Add starts one node more.

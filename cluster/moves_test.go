@@ -25,8 +25,18 @@ func TestMetaGroupGrows(t *testing.T) {
 	}
 }
 
-// settled says that all shards have what they are to have, and nothing is under way.
+// settled says that all shards have what they are to have, the meta group as many
+// replicas as the number of nodes asks for, and that nothing is under way.
 func settled(s *meta.State) bool {
+	stay := 0
+	for _, n := range s.Nodes() {
+		if n.Condition != meta.Dead && !n.Draining {
+			stay++
+		}
+	}
+	if sh, ok := s.Shard(meta.MetaShard); !ok || len(sh.Members) != min(5, (stay-1)/2*2+1) {
+		return false
+	}
 	for _, sh := range s.Shards() {
 		if len(sh.Members) != sh.Want || sh.Version == 0 || sh.ID != meta.MetaShard && sh.Generation == 0 || sh.Into != 0 {
 			return false

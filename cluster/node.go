@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +27,7 @@ type Node struct {
 	id      identity
 	address string
 	disk    *raftlog.Disk // nil if it is not the node's own
+	stores  shard.Stores
 	net     transport.Transport
 	host    *consensus.Host
 	logger  *slog.Logger
@@ -197,6 +197,9 @@ func (n *Node) open() (err error) {
 		}
 		n.disk = disk
 	}
+	if n.stores, err = n.o.Stores(n.o.FS, n.o.FS.PathJoin(n.o.Dir, "stores")); err != nil {
+		return fmt.Errorf("cluster: node %d: stores: %w", n.id.Node, err)
+	}
 	log, err := disk.Log(uint64(n.id.Node))
 	if err != nil {
 		return fmt.Errorf("cluster: node %d: %w", n.id.Node, err)
@@ -221,13 +224,11 @@ func (n *Node) open() (err error) {
 
 // machine makes the machine of a group.
 func (n *Node) machine(g consensus.GroupID) (consensus.StateMachine, error) {
-	fs := n.o.FS
-	dir := fs.PathJoin(n.o.Dir, "machines", strconv.FormatUint(uint64(g), 10))
 	if g == metaGroup {
-		return meta.New(kv.Options{FS: fs, Dir: dir, Logger: n.o.Logger})
+		return meta.New(kv.Options{FS: n.o.FS, Dir: n.o.FS.PathJoin(n.o.Dir, "meta"), Logger: n.o.Logger})
 	}
 	id := meta.ShardID(g)
-	store, err := n.o.Store(id, fs, dir)
+	store, err := n.stores.Store(id)
 	if err != nil {
 		return nil, err
 	}
@@ -326,6 +327,9 @@ func (n *Node) stop(host func(*consensus.Host) error) error {
 		err = n.net.Close()
 	}
 	n.work.Wait()
+	if n.stores != nil {
+		err = errors.Join(err, n.stores.Close())
+	}
 	if n.disk != nil {
 		err = errors.Join(err, n.disk.Close())
 	}

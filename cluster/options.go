@@ -36,9 +36,8 @@ type Options struct {
 	// Profile is what the node says of itself.
 	Profile meta.Profile
 
-	// Store makes the store of a shard's replica, which keeps its files in dir.
-	// Required.
-	Store func(s meta.ShardID, fs vfs.FS, dir string) (shard.Store, error)
+	// Stores opens what the node's replicas of shards keep, all in dir. Required.
+	Stores func(fs vfs.FS, dir string) (shard.Stores, error)
 	// Services are what floors above answer of the shards that this node leads, by
 	// name. See Node.Call.
 	Services map[string]Handler
@@ -79,8 +78,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("cluster: options: FS and Dir are required")
 	case o.Wire == nil || o.Pool == nil:
 		return o, errors.New("cluster: options: Wire and Pool are required")
-	case o.Store == nil:
-		return o, errors.New("cluster: options: Store is required")
+	case o.Stores == nil:
+		return o, errors.New("cluster: options: Stores is required")
 	case o.Interval < time.Millisecond:
 		return o, fmt.Errorf("cluster: options: Interval is %v, expected 1ms or more", o.Interval)
 	case o.LoadWindow < time.Millisecond:

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
@@ -105,7 +104,7 @@ func (m *Machine) without(b *consensus.Batch, results []consensus.Result, next *
 	return inner
 }
 
-// split narrows the span and hands the rest on.
+// split narrows the span and sets the rest aside for the new shard.
 func (m *Machine) split(b *consensus.Batch, h *Header, c *Control, results []consensus.Result) (*Header, error) {
 	if c.Other == 0 || c.Key <= h.Span.Start || !h.Span.Contains(c.Key) {
 		return nil, nil
@@ -114,13 +113,10 @@ func (m *Machine) split(b *consensus.Batch, h *Header, c *Control, results []con
 	if err != nil {
 		return nil, err
 	}
-	part, ok := before.(Part)
-	if !ok {
-		return nil, fmt.Errorf("the store's %T cannot be written in part", before)
-	}
-	members, err := consensus.MembershipIn(part)
+	members, err := consensus.MembershipIn(before)
+	at := before.State()
+	_ = before.Close()
 	if err != nil || members.Joint {
-		_ = part.Close()
 		return nil, err
 	}
 	next, child := *h, *h
@@ -131,19 +127,18 @@ func (m *Machine) split(b *consensus.Batch, h *Header, c *Control, results []con
 	child.Shard, child.Span.Start = c.Other, c.Key
 	child.Generation, child.Parent, child.Born = next.Generation, h.Shard, next.Generation
 	results[0].Data = say(controlled, &next)
-	// It must be known of before the header says that the split was applied: by that
-	// others see whether a replica of the new shard may begin with nothing.
-	m.o.Fork(c.Other, &consensus.Fork{
-		View: &view{View: part, m: m}, Index: b.Index, Term: b.Term,
-		Write: func(w io.Writer, at consensus.State) error {
-			at.Rows = append(slices.Clone(at.Rows), consensus.Row{Key: rowHeader, Value: child.Append(nil)})
-			return part.WritePart(w, child.Span.Start, child.Span.End, at)
-		},
-	}, m.hold(b.Index))
-	m.replace(&next, b.Index) // nobody may read what is about to go
-	if err := m.store.Retain(m.without(b, results, &next), next.Span.Start, next.Span.End); err != nil {
+	a := &aside{header: &child, index: b.Index, term: b.Term, rows: ownRows(at.Rows), done: make(chan struct{})}
+	inner := m.without(b, results, &next)
+	inner.Rows = append(inner.Rows, a.encode()...)
+	if err := m.store.Apply(inner, nil); err != nil {
 		return nil, err
 	}
+	// It must be known of before the header says that the split was applied: by that
+	// others see whether a replica of the new shard may begin with nothing.
+	if err := m.setAside(a); err != nil {
+		return nil, err
+	}
+	m.replace(&next, b.Index)
 	return &next, nil
 }
 
@@ -170,6 +165,10 @@ func (m *Machine) subsume(b *consensus.Batch, h *Header, c *Control, results []c
 	if r.Into != h.Shard || r.By != c.Move || r.Generation != c.OtherGeneration || r.Span != c.Span {
 		return nil, fmt.Errorf("the replica here of the neighbour is %v, expected %v frozen with generation %d", r, c.Span, c.OtherGeneration)
 	}
+	// What comes back is not to meet what was left of it.
+	if err := m.dropAsides(c.Span); err != nil {
+		return nil, err
+	}
 	from, err := right.store.View()
 	if err != nil {
 		return nil, err
@@ -180,7 +179,7 @@ func (m *Machine) subsume(b *consensus.Batch, h *Header, c *Control, results []c
 	next.Span, next.Right = meta.Span{Start: h.Span.Start, End: c.Span.End}, c.Right
 	next.Generation, next.Over, next.Carried = later(c), c.Move, c.Move
 	results[0].Data = say(controlled, &next)
-	if err := m.store.Absorb(m.without(b, results, &next), from); err != nil {
+	if err := m.store.Absorb(m.without(b, results, &next), from, c.Span.Start, c.Span.End); err != nil {
 		return nil, err
 	}
 	m.replace(&next, b.Index)

@@ -8,12 +8,12 @@
 //
 // # Split
 //
-// A Split stands alone in the log. Each replica that applies it freezes its store,
-// hands that to whoever makes the replica of the new shard, and drops what is the new
-// shard's, in the step that narrows the span. Until the new shard has committed
-// something, by which a majority of its replicas hold what it began with, this one's
-// machine counts as not durable beyond the split, and is not: so a crash replays
-// it, and no log that would be needed for that is cut.
+// A Split stands alone in the log. Each replica that applies it narrows its span, and
+// sets aside what is the new shard's: its store goes on holding that, behind the end of
+// the span, and has whoever makes the replica of the new shard begin with it. A crash
+// cannot lose the one without the other, for both are one step, and the machine that is
+// opened after it offers again what is aside. That goes when the new shard has
+// committed something, by which a majority of its replicas hold what it began with.
 //
 // # Merge
 //

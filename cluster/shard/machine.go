@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,21 +13,38 @@ import (
 )
 
 // A Store is what a floor above keeps in a shard: the state machine of the commands
-// that the fence lets pass. It becomes durable by FlushIf and Install alone. No answer
-// of it begins with the byte 0xff, its Views are Parts, and View may be called at any
-// time.
+// that the fence lets pass. No answer of it begins with the byte 0xff, its Views are
+// Parts, and View may be called at any time.
 type Store interface {
 	consensus.StateMachine
-	// FlushIf is a Flush that asks whether the state at an index may become durable,
-	// while no batch is applied, and fails if it may not.
-	FlushIf(ctx context.Context, upTo uint64, may func(index uint64) bool) error
-	// Retain applies b, which has no commands, and drops what is not of keys in
-	// [start, end), in one step. An empty end is behind all keys.
-	Retain(b *consensus.Batch, start, end string) error
-	// Absorb applies b, which has no commands, and takes in all that from holds, a
-	// View of another Store of the same kind, in one step.
-	Absorb(b *consensus.Batch, from consensus.View) error
+	// Drop removes what is of keys in [start, end) and replaces rows, in one step, and
+	// moves neither index nor durability. It may be called while Apply runs, and a
+	// crash that undoes it undoes all that was applied after it. An empty end is
+	// behind all keys.
+	Drop(start, end string, rows []consensus.Row) error
+	// Absorb applies b, which has no commands, and takes in what from holds of keys in
+	// [start, end), a View of another Store of the same kind, in one step.
+	Absorb(b *consensus.Batch, from consensus.View, start, end string) error
 }
+
+// Stores are the stores of a node's replicas.
+type Stores interface {
+	// Store returns the store of the node's replica of a shard, which is to be opened.
+	// There is never more than one at a time for a shard.
+	Store(id meta.ShardID) (Store, error)
+	// Close comes after that of all stores. What they have made durable it keeps, and
+	// more than that it need not.
+	Close() error
+}
+
+// Each is Stores that have nothing in common.
+type Each func(id meta.ShardID) (Store, error)
+
+// Store implements Stores.
+func (e Each) Store(id meta.ShardID) (Store, error) { return e(id) }
+
+// Close implements Stores.
+func (e Each) Close() error { return nil }
 
 // A Part is a View of which a part can be written.
 type Part interface {
@@ -42,9 +58,10 @@ type Part interface {
 type Options struct {
 	Shard meta.ShardID
 	Store Store
-	// Fork is called when a split is applied, before Apply returns, and must not
-	// wait: the replica here of the new shard is to be made of f. release must be
-	// called when the new shard has committed something, or has no replica here.
+	// Fork is called when a split is applied, before Apply returns, and by Open if
+	// release was not called before a crash. It must not wait: the replica here of
+	// the new shard is to be made of f, unless it is there. release must be called when
+	// the new shard has committed something, or has no replica here.
 	Fork func(child meta.ShardID, f *consensus.Fork, release func())
 	// Neighbour returns the machine of the replica here of a shard that is being
 	// subsumed.
@@ -64,21 +81,17 @@ type Machine struct {
 	closed  atomic.Uint64 // the generation that the latest change applied here led to
 	changed atomic.Uint64 // the index of that change
 
-	mu    sync.Mutex
-	holds []*hold // guarded by mu
-	bars  int     // guarded by mu; those who barred the header and have not undone it
+	mu     sync.Mutex
+	asides []*aside // guarded by mu
+	bars   int      // guarded by mu; those who barred the header and have not undone it
+
+	dropping sync.Mutex // held while what is aside is dropped
 }
 
 var (
 	_ consensus.StateMachine = (*Machine)(nil)
 	_ consensus.Refuser      = (*Machine)(nil)
 )
-
-// A hold keeps the machine from being durable at an index and beyond.
-type hold struct {
-	index    uint64
-	released chan struct{}
-}
 
 // New returns a machine that is not open yet.
 func New(o Options) *Machine {
@@ -137,7 +150,7 @@ func (m *Machine) Open() (consensus.State, error) {
 		return consensus.State{}, err
 	}
 	m.header.Store(h)
-	return s, nil
+	return m.takeAsides(s)
 }
 
 // Refuses implements consensus.Refuser.
@@ -223,92 +236,14 @@ func (m *Machine) checkAnswers(index uint64, results []consensus.Result) error {
 	return nil
 }
 
-// durableTo is the highest index at which nothing keeps the machine from being
-// durable, and what does.
-func (m *Machine) durableTo() (uint64, *hold) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.holds) == 0 {
-		return math.MaxUint64, nil
-	}
-	return m.holds[0].index - 1, m.holds[0]
-}
-
-// hold keeps the machine from being durable at index until release is called.
-func (m *Machine) hold(index uint64) (release func()) {
-	h := &hold{index: index, released: make(chan struct{})}
-	m.mu.Lock()
-	m.holds = append(m.holds, h)
-	m.mu.Unlock()
-	return sync.OnceFunc(func() {
-		m.mu.Lock()
-		m.holds = slices.DeleteFunc(m.holds, func(o *hold) bool { return o == h })
-		m.mu.Unlock()
-		close(h.released)
-	})
-}
-
-// settle waits until nothing keeps the machine from being durable up to index.
-func (m *Machine) settle(ctx context.Context, index uint64) error {
-	for {
-		to, h := m.durableTo()
-		if to >= index {
-			return nil
-		}
-		select {
-		case <-h.released:
-		case <-ctx.Done():
-			return fmt.Errorf("shard %d: a split at index %d is not settled: %w", m.o.Shard, h.index, context.Cause(ctx))
-		}
-	}
-}
-
 // Durable implements consensus.StateMachine.
 func (m *Machine) Durable() uint64 { return m.store.Durable() }
 
-// Flush implements consensus.StateMachine. It waits for the splits up to an index.
-func (m *Machine) Flush(ctx context.Context, upTo uint64) error {
-	for {
-		held := false
-		err := m.store.FlushIf(ctx, upTo, func(index uint64) bool {
-			to, _ := m.durableTo()
-			held = to < index
-			return !held
-		})
-		if err == nil || !held {
-			return err
-		}
-		// The store would write all it has.
-		if err := m.settle(ctx, math.MaxUint64); err != nil {
-			return err
-		}
-	}
-}
+// Flush implements consensus.StateMachine.
+func (m *Machine) Flush(ctx context.Context, upTo uint64) error { return m.store.Flush(ctx, upTo) }
 
 // Keep makes durable the change of the shard that Header shows, or a later one.
 func (m *Machine) Keep(ctx context.Context) error { return m.Flush(ctx, m.changed.Load()) }
-
-// View implements consensus.StateMachine.
-func (m *Machine) View() (consensus.View, error) {
-	v, err := m.store.View()
-	if err != nil {
-		return nil, err
-	}
-	return &view{View: v, m: m}, nil
-}
-
-// A view is the store's, without the header among the rows.
-type view struct {
-	consensus.View
-	m *Machine
-}
-
-func (v *view) State() consensus.State {
-	s := v.View.State()
-	// What the machine wrote itself can be read.
-	_, _ = v.m.takeHeader(&s)
-	return s
-}
 
 // Stage implements consensus.StateMachine.
 func (m *Machine) Stage(r io.Reader) (consensus.Staged, error) {
@@ -332,10 +267,10 @@ type staged struct {
 
 func (s *staged) State() consensus.State { return s.state }
 
-// Install waits for the splits that were applied: what they need to be done again is
-// about to go.
+// Install waits for the splits that were applied: what is aside for them is about to
+// go.
 func (s *staged) Install(ctx context.Context) error {
-	if err := s.m.settle(ctx, math.MaxUint64); err != nil {
+	if err := s.m.settle(ctx); err != nil {
 		return err
 	}
 	// Nobody may read what comes with the span that goes, nor the other way round.

@@ -41,9 +41,9 @@ type watched struct {
 	n *node
 }
 
-func (s watched) Retain(b *consensus.Batch, start, end string) error {
+func (s watched) Drop(start, end string, rows []consensus.Row) error {
 	s.n.watch()
-	return s.Machine.Retain(b, start, end)
+	return s.Machine.Drop(start, end, rows)
 }
 
 func (s watched) Stage(r io.Reader) (consensus.Staged, error) {
@@ -149,6 +149,7 @@ func (n *node) put(id meta.ShardID, generation uint64, keys ...string) {
 	}
 }
 
+// keys are those that a shard's store holds, also beyond its span.
 func (n *node) keys(id meta.ShardID) (list []string) {
 	n.machines[id].Store().(*kv.Machine).Scan(nil, nil, func(key, _ []byte) bool {
 		list = append(list, string(key))

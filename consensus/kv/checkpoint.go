@@ -71,15 +71,6 @@ func (m *Machine) tryDisk(ctx context.Context) (release func(), err error) {
 // Durable has reached upTo already. Apply goes on meanwhile. If ctx ends first
 // or the disk fails, Durable stays where it was and Flush may be tried again.
 func (m *Machine) Flush(ctx context.Context, upTo uint64) error {
-	return m.FlushIf(ctx, upTo, func(uint64) bool { return true })
-}
-
-// ErrHeld says that a state was not to be flushed.
-var ErrHeld = errors.New("kv: the state is not to be flushed")
-
-// FlushIf is a Flush that asks whether the state at an index may become durable, and
-// ends with ErrHeld if it may not. No batch is applied while it asks.
-func (m *Machine) FlushIf(ctx context.Context, upTo uint64, may func(index uint64) bool) error {
 	if upTo <= m.durable.Load() {
 		return nil
 	}
@@ -95,10 +86,6 @@ func (m *Machine) FlushIf(ctx context.Context, upTo uint64, may func(index uint6
 	if !m.open {
 		m.mu.Unlock()
 		return fmt.Errorf("kv: flush up to index %d: %w", upTo, ErrClosed)
-	}
-	if index := m.state.index; !may(index) {
-		m.mu.Unlock()
-		return fmt.Errorf("kv: flush of index %d: %w", index, ErrHeld)
 	}
 	s := m.state.freeze()
 	m.mu.Unlock()

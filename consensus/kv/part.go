@@ -8,36 +8,46 @@ import (
 	"github.com/phantomdb/phantomdb/consensus"
 )
 
-// Retain applies b, which has no commands, and drops all pairs whose keys are not in
-// [start, end), in one step. An empty end is behind all keys. It takes time in
-// proportion to what it drops.
-func (m *Machine) Retain(b *consensus.Batch, start, end string) error {
-	return m.change(b, nil, func() error {
-		var out []string
-		collect := func(key string, _ []byte) bool {
-			out = append(out, key)
-			return true
+// Drop removes all pairs whose keys are in [start, end) and sets rows, in one step, at
+// the index that is applied. An empty end is behind all keys. It takes time in
+// proportion to what it removes, and may be called while Apply runs.
+func (m *Machine) Drop(start, end string, rows []consensus.Row) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.open {
+		return fmt.Errorf("kv: drop [%q, %q): %w", start, end, ErrClosed)
+	}
+	if err := checkRows(m.state.index, rows); err != nil {
+		return err
+	}
+	var out []string
+	m.state.data.Ascend(start, func(key string, _ []byte) bool {
+		if end != "" && key >= end {
+			return false
 		}
-		m.state.data.Scan(func(key string, value []byte) bool { return key < start && collect(key, value) })
-		if end != "" {
-			m.state.data.Ascend(end, collect)
-		}
-		for _, key := range out {
-			m.state.remove(bytesOf(key))
-		}
-		return m.options.load(&m.state)
+		out = append(out, key)
+		return true
 	})
+	for _, key := range out {
+		m.state.remove(bytesOf(key))
+	}
+	m.state.setRows(rows)
+	return m.options.load(&m.state)
 }
 
-// Absorb applies b, which has no commands, and takes in all pairs of from, a view of
-// another Machine, in one step. Where both have a key, from's value counts.
-func (m *Machine) Absorb(b *consensus.Batch, from consensus.View) error {
+// Absorb applies b, which has no commands, and takes in the pairs of from, a view of
+// another Machine, whose keys are in [start, end), in one step. Where both have a key,
+// from's value counts.
+func (m *Machine) Absorb(b *consensus.Batch, from consensus.View, start, end string) error {
 	f, ok := from.(*frozen)
 	if !ok {
 		return fmt.Errorf("kv: absorb a %T: expected a view of another machine of this package", from)
 	}
 	return m.change(b, nil, func() error {
-		f.state.data.Scan(func(key string, value []byte) bool {
+		f.state.data.Ascend(start, func(key string, value []byte) bool {
+			if end != "" && key >= end {
+				return false
+			}
 			m.state.put(bytesOf(key), value)
 			return true
 		})

@@ -30,8 +30,8 @@ func opened(t *testing.T, pairs ...string) *kv.Machine {
 	return m
 }
 
-// What one machine retains and what another is given of it is all there was, once;
-// and what the second holds comes back as it was.
+// What one machine drops and what another is given of it are the same, and what the
+// second holds comes back as it was.
 func TestParts(t *testing.T) {
 	for _, c := range []struct {
 		name, start, end string
@@ -49,9 +49,13 @@ func TestParts(t *testing.T) {
 			require.NoError(t, err)
 			_, before := whole.Digest()
 
-			require.NoError(t, whole.Retain(&consensus.Batch{Index: 6, Term: 2}, c.start, c.end))
-			require.Equal(t, c.in, keys(whole))
-			require.ErrorContains(t, whole.Retain(&consensus.Batch{Index: 6, Term: 2}, "", ""), "6 is applied already")
+			require.NoError(t, whole.Drop(c.start, c.end, []consensus.Row{{Key: []byte("row")}}))
+			require.Equal(t, c.out, keys(whole))
+			index, _ := whole.Position()
+			require.Equal(t, uint64(5), index)
+			left, err := whole.View()
+			require.NoError(t, err)
+			require.Nil(t, left.Row([]byte("row")))
 
 			part := opened(t)
 			rows := []consensus.Row{{Key: []byte("row"), Value: []byte("r")}}
@@ -69,7 +73,7 @@ func TestParts(t *testing.T) {
 			rest := opened(t, c.out...)
 			frozen, err := part.View()
 			require.NoError(t, err)
-			require.NoError(t, rest.Absorb(&consensus.Batch{Index: 6, Term: 2}, frozen))
+			require.NoError(t, rest.Absorb(&consensus.Batch{Index: 6, Term: 2}, frozen, c.start, c.end))
 			require.Equal(t, []string{"a", "l", "m", "ma", "z"}, keys(rest))
 			value, _ := rest.Get([]byte("ma"))
 			require.Equal(t, "of ma", string(value))
@@ -85,19 +89,28 @@ func TestParts(t *testing.T) {
 	}
 }
 
-func TestFlushIf(t *testing.T) {
+// What is absorbed is what of the other is in the span.
+func TestAbsorbAPart(t *testing.T) {
+	from, err := opened(t, "a", "m", "z").View()
+	require.NoError(t, err)
+	m := opened(t, "b")
+	require.NoError(t, m.Absorb(&consensus.Batch{Index: 6, Term: 2}, from, "b", "z"))
+	require.Equal(t, []string{"b", "m"}, keys(m))
+	require.NoError(t, m.Absorb(&consensus.Batch{Index: 7, Term: 2}, from, "b", ""))
+	require.Equal(t, []string{"b", "m", "z"}, keys(m))
+	require.ErrorContains(t, m.Absorb(&consensus.Batch{Index: 7, Term: 2}, from, "", ""), "7 is applied already")
+}
+
+func TestDropFromAClosedMachine(t *testing.T) {
 	m := opened(t, "a")
-	asked := uint64(0)
-	no := func(index uint64) bool { asked = index; return false }
-	require.ErrorIs(t, m.FlushIf(t.Context(), 3, no), kv.ErrHeld)
-	require.Equal(t, uint64(5), asked)
-	require.Zero(t, m.Durable())
-	require.NoError(t, m.FlushIf(t.Context(), 3, func(uint64) bool { return true }))
-	require.Equal(t, uint64(5), m.Durable())
+	require.ErrorContains(t, m.Drop("", "", []consensus.Row{{Key: make([]byte, kv.MaxKeyBytes+1)}}), "row with a key")
+	require.Equal(t, []string{"a"}, keys(m))
+	require.NoError(t, m.Close())
+	require.ErrorIs(t, m.Drop("", "", nil), kv.ErrClosed)
 }
 
 func TestAbsorbWhatIsNoView(t *testing.T) {
 	m := opened(t, "a")
-	require.ErrorContains(t, m.Absorb(&consensus.Batch{Index: 6, Term: 2}, nil), "expected a view")
+	require.ErrorContains(t, m.Absorb(&consensus.Batch{Index: 6, Term: 2}, nil, "", ""), "expected a view")
 	require.Equal(t, []string{"a"}, keys(m))
 }
