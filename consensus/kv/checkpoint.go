@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/phantomdb/phantomdb/consensus/stream"
 )
 
 const (
@@ -250,7 +252,7 @@ func (m *Machine) load() (state, error) {
 		if err == nil {
 			return s, nil
 		}
-		if !errors.Is(err, ErrDamaged) {
+		if !errors.Is(err, stream.ErrDamaged) {
 			return state{}, err
 		}
 		m.options.Logger.Warn("kv: damaged checkpoint passed over", "err", err)
@@ -269,7 +271,7 @@ func readFile(fs vfs.FS, name string, index uint64) (state, error) {
 	}
 	s, err := readState(file, true)
 	if err == nil && s.index != index {
-		err = fmt.Errorf("%w: holds index %d, expected %d", ErrDamaged, s.index, index)
+		err = fmt.Errorf("%w: holds index %d, expected %d", stream.ErrDamaged, s.index, index)
 	}
 	if err == nil {
 		err = atEnd(file)
@@ -288,7 +290,7 @@ func atEnd(r io.Reader) error {
 	case errors.Is(err, io.EOF):
 		return nil
 	case err == nil:
-		return fmt.Errorf("%w: goes on behind its last chunk", ErrDamaged)
+		return fmt.Errorf("%w: goes on behind its last chunk", stream.ErrDamaged)
 	default:
 		return err
 	}

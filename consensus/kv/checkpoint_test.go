@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/consensus/kv"
+	"github.com/phantomdb/phantomdb/consensus/stream"
 )
 
 func TestDestroyRemovesEverything(t *testing.T) {
@@ -79,14 +80,14 @@ func TestDamagedCheckpoints(t *testing.T) {
 	write(t, fs, newer, whole)
 	require.NoError(t, fs.Remove(older))
 	_, err := m.Open()
-	require.ErrorIs(t, err, kv.ErrDamaged, "a checkpoint under another's name")
+	require.ErrorIs(t, err, stream.ErrDamaged, "a checkpoint under another's name")
 	require.ErrorContains(t, err, "holds index 1, expected 2")
 	require.NoError(t, fs.Remove(newer))
 
 	refuse := func(damaged []byte, what string, at int) {
 		write(t, fs, older, damaged)
 		_, err := m.Open()
-		require.ErrorIs(t, err, kv.ErrDamaged, "%s at byte %d", what, at)
+		require.ErrorIs(t, err, stream.ErrDamaged, "%s at byte %d", what, at)
 		require.ErrorContains(t, err, older)
 	}
 	for n := range len(whole) {

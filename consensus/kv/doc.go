@@ -33,13 +33,7 @@
 //
 // # Format
 //
-// Checkpoints and snapshots are the same stream:
-//
-//	magic, 8 bytes
-//	chunk: payload length, bit 31 set on the last | crc32c | payload, at most 64 KiB
-//
-// A chunk's checksum covers the whole stream up to its end except the checksums
-// themselves, so that a chunk cannot be lost, repeated or moved. The payloads
+// Checkpoints and snapshots are the same stream, see package stream. Its payloads
 // together are
 //
 //	index | term | rows | pairs             8 bytes each, the latter two are counts

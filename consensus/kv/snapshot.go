@@ -6,28 +6,30 @@ import (
 	"io"
 
 	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/consensus/stream"
 )
+
+// magic tells the package's streams from others.
+const magic = "PHKVSNP1"
 
 // writeTo writes the state as a stream. It gives up once ctx is done.
 func (s *state) writeTo(ctx context.Context, w io.Writer) (int64, error) {
-	c := newChunkWriter(w)
+	c := stream.NewWriter(w, magic)
 	s.encode(ctx, c)
-	return c.close()
+	return c.Close()
 }
 
-func (s *state) encode(ctx context.Context, c *chunkWriter) {
-	c.uint64(s.index)
-	c.uint64(s.term)
-	c.uint64(uint64(s.rows.Len()))
-	c.uint64(uint64(s.data.Len()))
+func (s *state) encode(ctx context.Context, c *stream.Writer) {
+	c.Uint64(s.index)
+	c.Uint64(s.term)
+	c.Uint64(uint64(s.rows.Len()))
+	c.Uint64(uint64(s.data.Len()))
 	record := func(key string, value []byte) bool {
-		c.uvarint(uint64(len(key)))
-		c.bytes(bytesOf(key))
-		c.uvarint(uint64(len(value)))
-		if c.err == nil {
-			c.err = context.Cause(ctx)
-		}
-		return c.bytes(value)
+		c.Uvarint(uint64(len(key)))
+		c.Bytes(bytesOf(key))
+		c.Uvarint(uint64(len(value)))
+		c.Fail(context.Cause(ctx))
+		return c.Bytes(value)
 	}
 	s.rows.Scan(record)
 	s.data.Scan(record)
@@ -36,14 +38,14 @@ func (s *state) encode(ctx context.Context, c *chunkWriter) {
 // readState reads a stream up to its end and not further. Unless keep it only
 // checks the pairs and returns the position and the rows.
 func readState(r io.Reader, keep bool) (state, error) {
-	c, err := newChunkReader(r)
+	c, err := stream.NewReader(r, magic)
 	if err != nil {
 		return state{}, err
 	}
 	var s state
 	var rows, pairs uint64
 	for _, field := range []*uint64{&s.index, &s.term, &rows, &pairs} {
-		if *field, err = c.uint64(); err != nil {
+		if *field, err = c.Uint64(); err != nil {
 			return state{}, err
 		}
 	}
@@ -53,34 +55,34 @@ func readState(r io.Reader, keep bool) (state, error) {
 	if s.data, err = s.readTree(c, pairs, keep); err != nil {
 		return state{}, err
 	}
-	return s, c.end()
+	return s, c.End()
 }
 
 // readTree reads n records. It wants them ascending: the writer cannot do
 // otherwise, and a pair that comes twice would make the counts lie.
-func (s *state) readTree(c *chunkReader, n uint64, keep bool) (*lazyTree, error) {
+func (s *state) readTree(c *stream.Reader, n uint64, keep bool) (*lazyTree, error) {
 	var t *lazyTree
 	var last []byte
 	for i := range n {
-		keyLen, err := c.length("key", MaxKeyBytes)
+		keyLen, err := c.Length("key", MaxKeyBytes)
 		if err != nil {
 			return nil, err
 		}
-		key, err := c.append(make([]byte, 0, keyLen), keyLen, true)
+		key, err := c.Append(make([]byte, 0, keyLen), keyLen, true)
 		if err != nil {
 			return nil, err
 		}
 		if i > 0 && string(key) <= string(last) {
-			return nil, fmt.Errorf("%w: key %q after %q, expected ascending keys", ErrDamaged, key, last)
+			return nil, fmt.Errorf("%w: key %q after %q, expected ascending keys", stream.ErrDamaged, key, last)
 		}
 		last = key
-		valueLen, err := c.length("value", MaxValueBytes)
+		valueLen, err := c.Length("value", MaxValueBytes)
 		if err != nil {
 			return nil, err
 		}
 		s.bytes += int64(keyLen + valueLen)
-		value := make([]byte, 0, min(valueLen, chunkBytes))
-		if value, err = c.append(value, valueLen, keep); err != nil {
+		value := make([]byte, 0, min(valueLen, stream.ChunkBytes))
+		if value, err = c.Append(value, valueLen, keep); err != nil {
 			return nil, err
 		}
 		if !keep {
@@ -135,9 +137,9 @@ func (f *frozen) Close() error {
 // there: position, rows and pairs. Equal machines have equal digests.
 func (m *Machine) Digest() (index uint64, sum uint32) {
 	s := m.freeze()
-	c := newChunkWriter(io.Discard)
+	c := stream.NewWriter(io.Discard, magic)
 	s.encode(context.Background(), c)
 	// Discard does not fail.
-	_, _ = c.close()
-	return s.index, c.crc
+	_, _ = c.Close()
+	return s.index, c.Sum()
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/kv"
+	"github.com/phantomdb/phantomdb/consensus/stream"
 )
 
 // filled returns a machine with rows and pairs, some larger than a chunk.
@@ -81,7 +82,7 @@ func TestSnapshotDamage(t *testing.T) {
 	m := open(t, kv.Options{FS: fs, Dir: "kv"})
 	refuse := func(damaged []byte, what string, at int) {
 		_, err := m.Stage(bytes.NewReader(damaged))
-		require.ErrorIs(t, err, kv.ErrDamaged, "%s %d", what, at)
+		require.ErrorIs(t, err, stream.ErrDamaged, "%s %d", what, at)
 		names, err := fs.List("kv")
 		require.NoError(t, err)
 		require.Empty(t, names)
@@ -113,7 +114,7 @@ func TestSnapshotChunks(t *testing.T) {
 		"moved":    {head, two, one, rest},
 	} {
 		_, err := m.Stage(bytes.NewReader(bytes.Join(parts, nil)))
-		require.ErrorIs(t, err, kv.ErrDamaged, name)
+		require.ErrorIs(t, err, stream.ErrDamaged, name)
 	}
 	_, err := m.Stage(bytes.NewReader(bytes.Join([][]byte{head, one, two, rest}, nil)))
 	require.NoError(t, err)
@@ -124,7 +125,7 @@ func TestStageReportsTheReader(t *testing.T) {
 	data := stream(t, filled(t, 10))
 	_, err := open(t, kv.Options{}).Stage(io.MultiReader(bytes.NewReader(data[:50]), readerOf(cause)))
 	require.ErrorIs(t, err, cause)
-	require.NotErrorIs(t, err, kv.ErrDamaged)
+	require.NotErrorIs(t, err, stream.ErrDamaged)
 }
 
 // scribblingDisk changes what it was given to write, as a vfs.File may.

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/consensus/stream"
 )
 
 // payload joins words of eight bytes and, as they are, strings.
@@ -47,9 +49,9 @@ func TestPayloads(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var buf bytes.Buffer
-			w := newChunkWriter(&buf)
-			w.bytes(c.payload)
-			_, err := w.close()
+			w := stream.NewWriter(&buf, magic)
+			w.Bytes(c.payload)
+			_, err := w.Close()
 			require.NoError(t, err)
 			for _, keep := range []bool{false, true} {
 				_, err := readState(bytes.NewReader(buf.Bytes()), keep)
@@ -57,7 +59,7 @@ func TestPayloads(t *testing.T) {
 					require.NoError(t, err)
 					continue
 				}
-				require.ErrorIs(t, err, ErrDamaged)
+				require.ErrorIs(t, err, stream.ErrDamaged)
 				require.ErrorContains(t, err, c.want)
 			}
 		})
@@ -67,18 +69,18 @@ func TestPayloads(t *testing.T) {
 // TestEmptyChunks: a last chunk may be empty, which is what a state that fills
 // its chunks exactly ends with; the reader must find it.
 func TestEmptyChunks(t *testing.T) {
-	value := strings.Repeat("v", chunkBytes-32-1-1-3)
+	value := strings.Repeat("v", stream.ChunkBytes-32-1-1-3)
 	data := payload(5, 1, 0, 1, "\x01a", string(binary.AppendUvarint(nil, uint64(len(value)))), value)
-	require.Len(t, data, chunkBytes)
+	require.Len(t, data, stream.ChunkBytes)
 	var buf bytes.Buffer
-	w := newChunkWriter(&buf)
-	w.bytes(data)
-	n, err := w.close()
+	w := stream.NewWriter(&buf, magic)
+	w.Bytes(data)
+	n, err := w.Close()
 	require.NoError(t, err)
-	require.EqualValues(t, len(magic)+2*chunkHeaderBytes+chunkBytes, n)
+	require.EqualValues(t, len(magic)+2*stream.HeaderBytes+stream.ChunkBytes, n)
 	s, err := readState(bytes.NewReader(slices.Clone(buf.Bytes())), true)
 	require.NoError(t, err)
 	require.Equal(t, 1, s.data.Len())
-	_, err = readState(bytes.NewReader(buf.Bytes()[:n-chunkHeaderBytes]), true)
-	require.ErrorIs(t, err, ErrDamaged, "without its last chunk")
+	_, err = readState(bytes.NewReader(buf.Bytes()[:n-stream.HeaderBytes]), true)
+	require.ErrorIs(t, err, stream.ErrDamaged, "without its last chunk")
 }

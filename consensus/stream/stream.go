@@ -1,4 +1,4 @@
-package kv
+package stream
 
 import (
 	"encoding/binary"
@@ -8,23 +8,25 @@ import (
 	"io"
 )
 
-// ErrDamaged says that a checkpoint or a snapshot stream is not what a machine
-// wrote: cut short or changed.
+// ErrDamaged says that a stream is not what was written: cut short or changed.
 var ErrDamaged = errors.New("damaged")
 
 const (
-	magic = "PHKVSNP1"
-	// chunkBytes bounds a chunk's payload, and with it what a reader must
+	// MagicBytes is the length of what tells one kind of stream from others.
+	MagicBytes = 8
+	// ChunkBytes bounds a chunk's payload, and with it what a reader must
 	// take on trust before it has seen a checksum.
-	chunkBytes       = 64 << 10
-	chunkHeaderBytes = 8
-	lastChunk        = 1 << 31
+	ChunkBytes = 64 << 10
+	// HeaderBytes is what a chunk has beside its payload.
+	HeaderBytes = 8
+
+	lastChunk = 1 << 31
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// chunkWriter cuts what is written to it into checksummed chunks.
-type chunkWriter struct {
+// A Writer cuts what is written to it into checksummed chunks.
+type Writer struct {
 	w       io.Writer
 	written int64
 	crc     uint32
@@ -32,18 +34,22 @@ type chunkWriter struct {
 	buf     []byte
 }
 
-func newChunkWriter(w io.Writer) *chunkWriter {
-	c := &chunkWriter{w: w, buf: make([]byte, chunkHeaderBytes, chunkHeaderBytes+chunkBytes)}
+// NewWriter begins a stream with its magic, of MagicBytes.
+func NewWriter(w io.Writer, magic string) *Writer {
+	c := &Writer{w: w, buf: make([]byte, HeaderBytes, HeaderBytes+ChunkBytes)}
 	c.crc = crc32.Checksum([]byte(magic), castagnoli)
 	c.write([]byte(magic))
 	return c
 }
 
-func (c *chunkWriter) uint64(v uint64)  { c.bytes(binary.LittleEndian.AppendUint64(nil, v)) }
-func (c *chunkWriter) uvarint(v uint64) { c.bytes(binary.AppendUvarint(nil, v)) }
+// Uint64 appends eight bytes.
+func (c *Writer) Uint64(v uint64) { c.Bytes(binary.LittleEndian.AppendUint64(nil, v)) }
 
-// bytes appends p to the stream. It reports false once the stream has failed.
-func (c *chunkWriter) bytes(p []byte) bool {
+// Uvarint appends an unsigned varint.
+func (c *Writer) Uvarint(v uint64) { c.Bytes(binary.AppendUvarint(nil, v)) }
+
+// Bytes appends p to the stream. It reports false once the stream has failed.
+func (c *Writer) Bytes(p []byte) bool {
 	for len(p) > 0 && c.err == nil {
 		n := min(len(p), cap(c.buf)-len(c.buf))
 		c.buf = append(c.buf, p[:n]...)
@@ -55,23 +61,33 @@ func (c *chunkWriter) bytes(p []byte) bool {
 	return c.err == nil
 }
 
-// close ends the stream.
-func (c *chunkWriter) close() (int64, error) {
+// Fail ends the stream with an error, unless it has failed before.
+func (c *Writer) Fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+// Close ends the stream and returns how many bytes it has.
+func (c *Writer) Close() (int64, error) {
 	c.flush(lastChunk)
 	return c.written, c.err
 }
 
-func (c *chunkWriter) flush(flag uint32) {
-	payload := c.buf[chunkHeaderBytes:]
+// Sum is the checksum of what was written, behind Close.
+func (c *Writer) Sum() uint32 { return c.crc }
+
+func (c *Writer) flush(flag uint32) {
+	payload := c.buf[HeaderBytes:]
 	binary.LittleEndian.PutUint32(c.buf, uint32(len(payload))|flag)
 	c.crc = crc32.Update(c.crc, castagnoli, c.buf[:4])
 	c.crc = crc32.Update(c.crc, castagnoli, payload)
 	binary.LittleEndian.PutUint32(c.buf[4:], c.crc)
 	c.write(c.buf)
-	c.buf = c.buf[:chunkHeaderBytes]
+	c.buf = c.buf[:HeaderBytes]
 }
 
-func (c *chunkWriter) write(p []byte) {
+func (c *Writer) write(p []byte) {
 	if c.err != nil {
 		return
 	}
@@ -83,9 +99,9 @@ func (c *chunkWriter) write(p []byte) {
 	c.err = err
 }
 
-// chunkReader reads what a chunkWriter wrote. It hands out no byte that its
+// A Reader reads what a Writer wrote. It hands out no byte that its
 // chunk's checksum does not cover, and reads no byte behind the last chunk.
-type chunkReader struct {
+type Reader struct {
 	r     io.Reader
 	read  int64
 	crc   uint32
@@ -95,9 +111,10 @@ type chunkReader struct {
 	chunk int
 }
 
-func newChunkReader(r io.Reader) (*chunkReader, error) {
-	c := &chunkReader{r: r, buf: make([]byte, chunkBytes)}
-	head := c.buf[:len(magic)]
+// NewReader begins to read a stream, which must have this magic.
+func NewReader(r io.Reader, magic string) (*Reader, error) {
+	c := &Reader{r: r, buf: make([]byte, ChunkBytes)}
+	head := c.buf[:MagicBytes]
 	if err := c.fill(head); err != nil {
 		return nil, err
 	}
@@ -109,7 +126,7 @@ func newChunkReader(r io.Reader) (*chunkReader, error) {
 }
 
 // fill reads exactly len(p) bytes of the raw stream.
-func (c *chunkReader) fill(p []byte) error {
+func (c *Reader) fill(p []byte) error {
 	n, err := io.ReadFull(c.r, p)
 	c.read += int64(n)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
@@ -119,19 +136,19 @@ func (c *chunkReader) fill(p []byte) error {
 }
 
 // next reads a chunk. It returns an error at the end of the stream.
-func (c *chunkReader) next() error {
+func (c *Reader) next() error {
 	if c.last {
 		return fmt.Errorf("%w: data ends in chunk %d at byte %d, expected more", ErrDamaged, c.chunk, c.read)
 	}
-	var header [chunkHeaderBytes]byte
+	var header [HeaderBytes]byte
 	start := c.read
 	if err := c.fill(header[:]); err != nil {
 		return err
 	}
 	length := binary.LittleEndian.Uint32(header[:])
 	size := length &^ lastChunk
-	if size > chunkBytes {
-		return fmt.Errorf("%w: chunk %d at byte %d has %d bytes, expected at most %d", ErrDamaged, c.chunk, start, size, chunkBytes)
+	if size > ChunkBytes {
+		return fmt.Errorf("%w: chunk %d at byte %d has %d bytes, expected at most %d", ErrDamaged, c.chunk, start, size, ChunkBytes)
 	}
 	payload := c.buf[:size]
 	if err := c.fill(payload); err != nil {
@@ -148,7 +165,7 @@ func (c *chunkReader) next() error {
 }
 
 // more makes rest hold at least a byte.
-func (c *chunkReader) more() error {
+func (c *Reader) more() error {
 	for len(c.rest) == 0 {
 		if err := c.next(); err != nil {
 			return err
@@ -158,7 +175,7 @@ func (c *chunkReader) more() error {
 }
 
 // ReadByte implements io.ByteReader, for varints.
-func (c *chunkReader) ReadByte() (byte, error) {
+func (c *Reader) ReadByte() (byte, error) {
 	if err := c.more(); err != nil {
 		return 0, err
 	}
@@ -167,16 +184,17 @@ func (c *chunkReader) ReadByte() (byte, error) {
 	return b, nil
 }
 
-func (c *chunkReader) uint64() (uint64, error) {
+// Uint64 reads eight bytes.
+func (c *Reader) Uint64() (uint64, error) {
 	var word [8]byte
-	if _, err := c.append(word[:0], len(word), true); err != nil {
+	if _, err := c.Append(word[:0], len(word), true); err != nil {
 		return 0, err
 	}
 	return binary.LittleEndian.Uint64(word[:]), nil
 }
 
-// length reads a length and checks it against limit.
-func (c *chunkReader) length(what string, limit int) (int, error) {
+// Length reads a length and checks it against limit.
+func (c *Reader) Length(what string, limit int) (int, error) {
 	n, err := binary.ReadUvarint(c)
 	if err != nil {
 		return 0, err
@@ -187,9 +205,9 @@ func (c *chunkReader) length(what string, limit int) (int, error) {
 	return int(n), nil
 }
 
-// append reads n bytes to the end of p, or skips them unless keep. It lets p
+// Append reads n bytes to the end of p, or skips them unless keep. It lets p
 // grow only as data arrives: n alone is not to be trusted with memory.
-func (c *chunkReader) append(p []byte, n int, keep bool) ([]byte, error) {
+func (c *Reader) Append(p []byte, n int, keep bool) ([]byte, error) {
 	for n > 0 {
 		if err := c.more(); err != nil {
 			return nil, err
@@ -203,8 +221,8 @@ func (c *chunkReader) append(p []byte, n int, keep bool) ([]byte, error) {
 	return p, nil
 }
 
-// end checks that the stream ends here.
-func (c *chunkReader) end() error {
+// End checks that the stream ends here.
+func (c *Reader) End() error {
 	for !c.last && len(c.rest) == 0 {
 		if err := c.next(); err != nil {
 			return err
