@@ -127,7 +127,7 @@ func BenchmarkSnapshot(b *testing.B) {
 		}
 	})
 	b.Run(harness.Name("op", "install", "keys", keys, "size", size), func(b *testing.B) {
-		data := stream(b, loaded(b, keys, size).m)
+		data := streamOf(b, loaded(b, keys, size).m)
 		b.SetBytes(int64(len(data)))
 		for b.Loop() {
 			m := open(b, kv.Options{FS: vfs.NewMem(), Dir: "kv"})

@@ -65,7 +65,7 @@ func TestCommandsOfTheCallers(t *testing.T) {
 	to := open(t, kv.Options{Commands: other})
 	require.NoError(t, to.Apply(&consensus.Batch{Index: 2, Term: 1, Commands: [][]byte{[]byte("x")}}, results[:1]))
 	other.refuse = true
-	staged, err := to.Stage(bytes.NewReader(stream(t, m)))
+	staged, err := to.Stage(bytes.NewReader(streamOf(t, m)))
 	require.NoError(t, err)
 	require.ErrorContains(t, staged.Install(t.Context()), "not these")
 	got, _ := to.Get([]byte("k"))

@@ -100,7 +100,7 @@ func install(t *testing.T, r *rand.Rand, k *kv.Machine, m *model, states map[uin
 	for range 3 {
 		ahead.step(t, r, other)
 	}
-	staged, err := k.Stage(bytes.NewReader(stream(t, other)))
+	staged, err := k.Stage(bytes.NewReader(streamOf(t, other)))
 	require.NoError(t, err)
 	ahead.requireRows(t, staged.State())
 	if r.IntN(3) == 0 {
@@ -116,7 +116,7 @@ func install(t *testing.T, r *rand.Rand, k *kv.Machine, m *model, states map[uin
 }
 
 // stream returns the machine's snapshot.
-func stream(t testing.TB, k *kv.Machine) []byte {
+func streamOf(t testing.TB, k *kv.Machine) []byte {
 	t.Helper()
 	v, err := k.View()
 	require.NoError(t, err)
@@ -171,7 +171,7 @@ func TestDiskErrors(t *testing.T) {
 			} else {
 				fail.armed = true
 				var staged consensus.Staged
-				if staged, err = k.Stage(bytes.NewReader(stream(t, ahead))); err == nil {
+				if staged, err = k.Stage(bytes.NewReader(streamOf(t, ahead))); err == nil {
 					err = staged.Install(ctx)
 				}
 			}

@@ -146,7 +146,7 @@ func TestClosed(t *testing.T) {
 	require.NoError(t, err)
 	_, err = m.Open()
 	require.ErrorContains(t, err, "open already")
-	staged, err := m.Stage(bytes.NewReader(stream(t, filled(t, 1))))
+	staged, err := m.Stage(bytes.NewReader(streamOf(t, filled(t, 1))))
 	require.NoError(t, err)
 	require.NoError(t, m.Close())
 	require.NoError(t, m.Close())
@@ -283,7 +283,7 @@ func (s slowFile) Sync() error {
 func TestSlowDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		data := stream(t, filled(t, 1))
+		data := streamOf(t, filled(t, 1))
 		m := open(t, kv.Options{FS: slowDisk{vfs.NewMem()}, Dir: "kv"})
 		apply(t, m, kv.EncodePut(nil, []byte("a"), []byte("b")))
 		start := time.Now()

@@ -36,7 +36,7 @@ func filled(t testing.TB, pairs int, large ...int) *kv.Machine {
 
 func TestSnapshotRoundTrip(t *testing.T) {
 	from := filled(t, 1000, 0, 65535, 65536, 65537, 1<<20)
-	data := stream(t, from)
+	data := streamOf(t, from)
 	fs := vfs.NewMem()
 	to := open(t, kv.Options{FS: fs, Dir: "kv"})
 	apply(t, to, kv.EncodePut(nil, []byte("old"), []byte("gone")))
@@ -58,13 +58,13 @@ func TestSnapshotRoundTrip(t *testing.T) {
 
 	require.NoError(t, staged.Install(context.Background()))
 	require.EqualValues(t, 41, to.Durable())
-	require.Equal(t, data, stream(t, to))
+	require.Equal(t, data, streamOf(t, to))
 	require.Equal(t, from.SizeBytes(), to.SizeBytes())
 	require.NoError(t, staged.Discard(), "after Install")
 	require.Error(t, staged.Install(context.Background()), "twice")
 
 	again := open(t, kv.Options{FS: fs, Dir: "kv"})
-	require.Equal(t, data, stream(t, again))
+	require.Equal(t, data, streamOf(t, again))
 	wantIndex, wantSum := from.Digest()
 	index, sum := again.Digest()
 	require.Equal(t, wantIndex, index)
@@ -77,7 +77,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 // TestSnapshotDamage cuts a stream at every byte and flips every bit of it.
 // Nothing of that is staged, and nothing is left on the disk.
 func TestSnapshotDamage(t *testing.T) {
-	data := stream(t, filled(t, 10))
+	data := streamOf(t, filled(t, 10))
 	fs := vfs.NewMem()
 	m := open(t, kv.Options{FS: fs, Dir: "kv"})
 	refuse := func(damaged []byte, what string, at int) {
@@ -103,7 +103,7 @@ func TestSnapshotDamage(t *testing.T) {
 
 // TestSnapshotChunks shows that a chunk cannot be lost, repeated or moved.
 func TestSnapshotChunks(t *testing.T) {
-	data := stream(t, filled(t, 0, 5<<16))
+	data := streamOf(t, filled(t, 0, 5<<16))
 	const magic, chunk = 8, 8 + 64<<10
 	require.Greater(t, len(data), magic+4*chunk)
 	head, one, two, rest := data[:magic], data[magic:magic+chunk], data[magic+chunk:magic+2*chunk], data[magic+2*chunk:]
@@ -122,7 +122,7 @@ func TestSnapshotChunks(t *testing.T) {
 
 func TestStageReportsTheReader(t *testing.T) {
 	cause := errors.New("connection reset")
-	data := stream(t, filled(t, 10))
+	data := streamOf(t, filled(t, 10))
 	_, err := open(t, kv.Options{}).Stage(io.MultiReader(bytes.NewReader(data[:50]), readerOf(cause)))
 	require.ErrorIs(t, err, cause)
 	require.NotErrorIs(t, err, stream.ErrDamaged)
@@ -148,7 +148,7 @@ func TestScribblingDisk(t *testing.T) {
 	ctx := context.Background()
 	from := filled(t, 10, 1<<18)
 	m := open(t, kv.Options{FS: scribblingDisk{vfs.NewMem()}, Dir: "kv"})
-	staged, err := m.Stage(bytes.NewReader(stream(t, from)))
+	staged, err := m.Stage(bytes.NewReader(streamOf(t, from)))
 	require.NoError(t, err)
 	require.NoError(t, staged.Install(ctx))
 	apply(t, m, kv.EncodePut(nil, []byte("a"), []byte("b")))
@@ -188,7 +188,7 @@ func TestWriteToReportsTheWriter(t *testing.T) {
 }
 
 func TestInstallRefusesToGoBack(t *testing.T) {
-	data := stream(t, filled(t, 10)) // at index 41
+	data := streamOf(t, filled(t, 10)) // at index 41
 	m := open(t, kv.Options{})
 	staged, err := m.Stage(bytes.NewReader(data))
 	require.NoError(t, err)
@@ -199,7 +199,7 @@ func TestInstallRefusesToGoBack(t *testing.T) {
 }
 
 func TestDiscardAndOpenRemoveWhatWasStaged(t *testing.T) {
-	data := stream(t, filled(t, 10))
+	data := streamOf(t, filled(t, 10))
 	fs := vfs.NewMem()
 	m := open(t, kv.Options{FS: fs, Dir: "kv"})
 	one, err := m.Stage(bytes.NewReader(data))
