@@ -1,0 +1,409 @@
+package tscache
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/harness"
+	"github.com/phantomdb/phantomdb/txn/hlc"
+	"github.com/phantomdb/phantomdb/txn/id"
+)
+
+func newCache(t testing.TB, o Options, low hlc.Timestamp) *Cache {
+	c, err := New(o, low)
+	require.NoError(t, err)
+	return c
+}
+
+// txn is one of some transactions; the zeroth is nobody.
+func txn(i int) id.Key {
+	if i == 0 {
+		return id.Key{}
+	}
+	return id.Key{Node: 1, Epoch: 1, Seq: uint64(i), Start: hlc.Timestamp(i)}
+}
+
+// check compares what is kept with the invariants of the package comment.
+func (c *Cache) check() error {
+	s := &c.spans
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var errs []error
+	last := interval{start: "none"}
+	s.tree.Scan(func(start string, iv interval) bool {
+		switch {
+		case start != iv.start || iv.end != "" && iv.end <= iv.start:
+			errs = append(errs, fmt.Errorf("interval %v at %q", iv, start))
+		case last.start != "none" && before(start, last.end):
+			errs = append(errs, fmt.Errorf("%v overlaps %v", last, iv))
+		case iv.others > iv.ts || iv.ts <= c.Low():
+			errs = append(errs, fmt.Errorf("record of %v", iv))
+		}
+		last = iv
+		return true
+	})
+	if s.tree.Len() > s.max {
+		errs = append(errs, fmt.Errorf("%d intervals, expected at most %d", s.tree.Len(), s.max))
+	}
+	if len(s.touched) > 0 || s.last != (interval{}) {
+		errs = append(errs, errors.New("a read has left something over"))
+	}
+	return errors.Join(errs...)
+}
+
+// A transaction's own reads do not count for it, whatever others have read below.
+func TestWhoHasRead(t *testing.T) {
+	for name, read := range map[string]func(c *Cache, ts hlc.Timestamp, by id.Key){
+		"point": func(c *Cache, ts hlc.Timestamp, by id.Key) { c.Read("k", ts, by) },
+		"span":  func(c *Cache, ts hlc.Timestamp, by id.Key) { c.ReadSpan("a", "z", ts, by) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCache(t, Options{}, 10)
+			expect := func(except int, want hlc.Timestamp) {
+				t.Helper()
+				require.Equal(t, want, c.Max("k", txn(except)))
+			}
+			expect(1, 10)
+			read(c, 20, txn(1))
+			expect(1, 10)
+			expect(2, 20)
+			expect(0, 20)
+			read(c, 15, txn(2)) // below the highest
+			expect(1, 15)
+			expect(2, 20)
+			read(c, 30, txn(1))
+			expect(1, 15)
+			read(c, 40, txn(2)) // above it
+			expect(2, 30)
+			expect(1, 40)
+			read(c, 40, txn(3)) // at it
+			expect(2, 40)
+			expect(3, 40)
+			read(c, 50, txn(0)) // nobody is nobody's own
+			expect(0, 50)
+			expect(1, 50)
+			read(c, 50, txn(1))
+			expect(1, 50)
+			read(c, 60, txn(1))
+			expect(1, 50)
+			read(c, 5, txn(2)) // below the low-water
+			expect(1, 50)
+		})
+	}
+}
+
+// Transactions that differ in anything are different.
+func TestOwnersAreNotConfused(t *testing.T) {
+	base := id.Key{Node: 1, Epoch: 2, Seq: 3, Start: 4}
+	for _, o := range []id.Key{
+		{Node: 9, Epoch: 2, Seq: 3, Start: 4}, {Node: 1, Epoch: 9, Seq: 3, Start: 4},
+		{Node: 1, Epoch: 2, Seq: 9, Start: 4}, {Node: 1, Epoch: 2, Seq: 3, Start: 9},
+	} {
+		c := newCache(t, Options{}, 0)
+		c.Read("k", 10, base)
+		c.ReadSpan("a", "b", 10, base)
+		require.EqualValues(t, 10, c.Max("k", o))
+		require.EqualValues(t, 10, c.Max("a", o))
+		require.Zero(t, c.Max("k", base))
+	}
+}
+
+func TestSpans(t *testing.T) {
+	c := newCache(t, Options{}, 0)
+	c.ReadSpan("b", "d", 10, txn(1))
+	c.ReadSpan("", "", 5, txn(2))
+	c.ReadSpan("d", "d", 99, txn(2))
+	c.ReadSpan("d", "c", 99, txn(2))
+	require.NoError(t, c.check())
+	for key, want := range map[string]hlc.Timestamp{"": 5, "a\xff": 5, "b": 10, "c": 10, "d": 5, "\xff\xff": 5} {
+		require.Equal(t, want, c.Max(key, id.Key{}), "%q", key)
+	}
+	require.EqualValues(t, 5, c.Max("c", txn(1)))
+	require.EqualValues(t, 0, c.Max("a", txn(2)))
+	c.ReadSpan("", "", 20, txn(1))
+	require.Equal(t, 1, c.spans.tree.Len(), "what a later scan covers becomes one")
+	require.EqualValues(t, 5, c.Max("c", txn(1)))
+	c.ReadSpan("k", "l", 20, txn(2))
+	require.EqualValues(t, 20, c.Max("k", txn(2)), "both at once")
+	require.EqualValues(t, 20, c.Max("k", txn(1)))
+	require.EqualValues(t, 5, c.Max("j", txn(1)))
+
+	c = newCache(t, Options{}, 0)
+	c.ReadSpan("b", "c", 20, txn(2))
+	c.ReadSpan("d", "e", 15, txn(2))
+	c.ReadSpan("f", "g", 16, txn(3))
+	c.ReadSpan("", "", 20, txn(1))
+	require.Equal(t, 3, c.spans.tree.Len())
+	require.EqualValues(t, 20, c.Max("b", txn(1)))
+	require.EqualValues(t, 0, c.Max("a", txn(1)), "a read at the same time counts where it was")
+	require.EqualValues(t, 16, c.Max("e", txn(1)), "earlier ones count everywhere")
+}
+
+// Where there are too many spans, those that are longest ago become the low-water.
+func TestTooManySpans(t *testing.T) {
+	c := newCache(t, Options{MaxSpans: 8}, 1)
+	for i := range 9 {
+		c.ReadSpan(string(rune('a'+i)), string(rune('a'+i))+"\x00", hlc.Timestamp(100+i), txn(1))
+		require.NoError(t, c.check())
+	}
+	require.EqualValues(t, 102, c.Low())
+	require.Equal(t, 6, c.spans.tree.Len())
+	require.EqualValues(t, 102, c.Max("zzz", txn(1)))
+	require.EqualValues(t, 108, c.Max("i", txn(2)))
+
+	// One read can add many intervals: one for each gap.
+	c = newCache(t, Options{MaxSpans: 8}, 1)
+	for i := range 8 {
+		c.ReadSpan(string(rune('a'+i)), string(rune('a'+i))+"\x00", hlc.Timestamp(200+i), txn(1))
+	}
+	c.ReadSpan("", "", 100, txn(2))
+	require.NoError(t, c.check())
+	require.EqualValues(t, 100, c.Low())
+	require.EqualValues(t, 207, c.Max("h", txn(2)))
+}
+
+func TestRaise(t *testing.T) {
+	c := newCache(t, Options{}, 0)
+	c.Read("old", 10, txn(1))
+	c.Read("new", 30, txn(1))
+	c.ReadSpan("s", "t", 10, txn(1))
+	c.ReadSpan("t", "u", 30, txn(1))
+	c.Raise(20)
+	c.Raise(15)
+	require.EqualValues(t, 20, c.Low())
+	for key, want := range map[string]hlc.Timestamp{"old": 20, "new": 30, "s": 20, "t": 30, "none": 20} {
+		require.Equal(t, want, c.Max(key, txn(2)), key)
+		require.EqualValues(t, 20, c.Max(key, txn(1)), key)
+	}
+	require.Equal(t, 1, c.pages())
+	require.Equal(t, 1, c.spans.tree.Len())
+	c.Read("old", 40, txn(1))
+	require.EqualValues(t, 40, c.Max("old", txn(2)), "a page that was dropped comes back")
+}
+
+// A read never goes into a page that was dropped, and a page that has taken the place of
+// one that was dropped stays.
+func TestDroppedPages(t *testing.T) {
+	var place atomic.Pointer[page]
+	old := present(&place)
+	require.True(t, old.read(0, record{ts: 5}))
+	old.drop(4, &place)
+	require.Same(t, old, place.Load())
+	old.drop(5, &place)
+	require.Nil(t, place.Load())
+	require.False(t, old.read(0, record{ts: 9}))
+	next := present(&place)
+	old.drop(5, &place)
+	require.Same(t, next, place.Load())
+
+	for range 500 {
+		place.Store(nil)
+		var got [4]*page
+		var work sync.WaitGroup
+		for i := range got {
+			work.Go(func() { got[i] = present(&place) })
+		}
+		work.Wait()
+		for _, pg := range got {
+			require.Same(t, got[0], pg)
+		}
+	}
+}
+
+// pages counts those that are allocated.
+func (c *Cache) pages() (n int) {
+	for i := range c.points.dirs {
+		if dir := c.points.dirs[i].Load(); dir != nil {
+			for j := range dir {
+				if dir[j].Load() != nil {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
+// A cache of an idle shard is small, and so are the pages of one with few keys.
+func TestMemory(t *testing.T) {
+	c := newCache(t, Options{}, 1)
+	require.Less(t, unsafe.Sizeof(*c), uintptr(1400))
+	c.Read("k", 1, txn(1))
+	require.Zero(t, c.pages(), "at the low-water there is nothing to note")
+	for i := range 100 {
+		c.Read(fmt.Sprint(i), 2, txn(1))
+	}
+	require.LessOrEqual(t, c.pages(), 100)
+	require.LessOrEqual(t, unsafe.Sizeof(page{}), uintptr(208))
+	for i := range 200_000 {
+		c.Read(fmt.Sprint(i), 2, txn(1))
+	}
+	require.LessOrEqual(t, c.pages(), 1<<14)
+	require.Greater(t, c.pages(), 1<<14*9/10, "all of the hash is used")
+}
+
+func TestRefusesBadOptions(t *testing.T) {
+	_, err := New(Options{MaxSpans: -1}, 0)
+	require.EqualError(t, err, "tscache: MaxSpans is -1, expected at least 1")
+}
+
+// The slow and obvious version: all reads that there were.
+type modelRead struct {
+	point      bool
+	start, end string
+	ts         hlc.Timestamp
+	by         int
+}
+
+func (r modelRead) covers(key string) bool {
+	if r.point {
+		return key == r.start
+	}
+	return key >= r.start && (r.end == "" || key < r.end)
+}
+
+// Whatever is read in whatever order, no answer is below the truth. Where nothing has
+// been forgotten it is not above what anybody has read at the key either, and for those
+// who have not read last it is the truth.
+func TestModel(t *testing.T) {
+	seed := harness.Seed()
+	t.Logf("seed %d (PHANTOM_SEED)", seed)
+	keys := []string{"", "\x00", "a", "a\x00", "b", "ba", "c", "d", "e", "f", "\xff", "\xff\xff"}
+	for round := range 60 {
+		r := rand.New(rand.NewPCG(seed, uint64(round)))
+		low := hlc.Timestamp(r.IntN(10))
+		bounded := round%2 == 0
+		o := Options{MaxSpans: 1000}
+		if bounded {
+			o.MaxSpans = 1 + r.IntN(6)
+		}
+		c := newCache(t, o, low)
+		for records(c, keys) < len(keys) { // with another seed no keys are taken for each other
+			c = newCache(t, o, low)
+		}
+		var reads []modelRead
+		for step := range 60 {
+			read := modelRead{
+				point: r.IntN(2) == 0, start: keys[r.IntN(len(keys))], end: keys[r.IntN(len(keys))],
+				ts: hlc.Timestamp(step/4 + r.IntN(15)), by: r.IntN(4),
+			}
+			switch {
+			case r.IntN(30) == 0:
+				low = max(low, hlc.Timestamp(r.IntN(step+1)))
+				c.Raise(low)
+			case read.point:
+				c.Read(read.start, read.ts, txn(read.by))
+				reads = append(reads, read)
+			default:
+				c.ReadSpan(read.start, read.end, read.ts, txn(read.by))
+				reads = append(reads, read)
+			}
+			require.NoError(t, c.check())
+			require.GreaterOrEqual(t, c.Low(), low)
+			compare(t, c, reads, keys, low, !bounded)
+		}
+	}
+}
+
+// compare compares what a cache says of all keys with all reads.
+func compare(t *testing.T, c *Cache, reads []modelRead, keys []string, low hlc.Timestamp, exact bool) {
+	t.Helper()
+	for _, key := range keys {
+		for except := range 4 {
+			truth, anybody := low, low
+			for _, read := range reads {
+				if !read.covers(key) {
+					continue
+				}
+				anybody = max(anybody, read.ts)
+				if except == 0 || read.by != except {
+					truth = max(truth, read.ts)
+				}
+			}
+			got := c.Max(key, txn(except))
+			require.GreaterOrEqual(t, got, truth, "%q but for %d", key, except)
+			if exact && truth == anybody {
+				require.Equal(t, truth, got, "%q but for %d", key, except)
+			}
+			if exact {
+				require.LessOrEqual(t, got, anybody, "%q but for %d", key, except)
+			}
+		}
+	}
+}
+
+// records is among how many records keys are divided.
+func records(c *Cache, keys []string) int {
+	all := map[uint64]bool{}
+	for _, key := range keys {
+		all[maphash.String(c.points.seed, key)%(1<<(dirBits+pageBits+recordBits))] = true
+	}
+	return len(all)
+}
+
+// Keys that share a record are as one key: each answer is at least the truth.
+func TestSharedRecords(t *testing.T) {
+	seed := harness.Seed()
+	t.Logf("seed %d (PHANTOM_SEED)", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	c := newCache(t, Options{}, 0)
+	var keys []string
+	for i := range 5000 {
+		keys = append(keys, fmt.Sprint(i))
+	}
+	require.Less(t, records(c, keys), len(keys), "with any seed some keys share one")
+	truth := map[string]*[4]hlc.Timestamp{}
+	for _, key := range keys {
+		truth[key] = &[4]hlc.Timestamp{}
+		for range 1 + r.IntN(3) {
+			ts, by := hlc.Timestamp(r.IntN(100)), 1+r.IntN(3)
+			c.Read(key, ts, txn(by))
+			truth[key][by] = max(truth[key][by], ts)
+		}
+	}
+	for key, of := range truth {
+		require.GreaterOrEqual(t, c.Max(key, txn(1)), max(of[2], of[3]))
+		require.GreaterOrEqual(t, c.Max(key, txn(2)), max(of[1], of[3]))
+		require.GreaterOrEqual(t, c.Max(key, txn(3)), max(of[1], of[2]))
+	}
+}
+
+// What one goroutine has read is there for others, while the low-water goes up, pages
+// are dropped, and there are too many spans.
+func TestConcurrentReads(t *testing.T) {
+	seed := harness.Seed()
+	t.Logf("seed %d (PHANTOM_SEED)", seed)
+	c := newCache(t, Options{MaxSpans: 4}, 0)
+	var clock atomic.Uint64
+	var work sync.WaitGroup
+	for g := range 4 {
+		work.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(g)))
+			for range 5000 {
+				key, ts := string(rune('a'+r.IntN(20))), hlc.Timestamp(clock.Add(1))
+				switch r.IntN(10) {
+				case 0:
+					c.Raise(ts - min(ts, 10))
+					continue
+				case 1, 2, 3:
+					c.ReadSpan(key, key+"\x00", ts, txn(g+1))
+				default:
+					c.Read(key, ts, txn(g+1))
+				}
+				if got := c.Max(key, txn(9)); got < ts {
+					t.Errorf("%q: %d, expected at least %d", key, got, ts)
+				}
+			}
+		})
+	}
+	work.Wait()
+	require.NoError(t, c.check())
+}
