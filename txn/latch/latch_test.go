@@ -297,6 +297,7 @@ func TestReleasedTwice(t *testing.T) {
 // only so much is kept.
 func TestMemory(t *testing.T) {
 	m := newManager(t, Options{})
+	acquire(t, m, Point("", Write)).Release()
 	want := []Want{Point("a", Write), Span("b", "c", Read), Point("d", Add)}
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		g, err := m.Acquire(t.Context(), want)

@@ -145,6 +145,13 @@ func TestSpans(t *testing.T) {
 	require.EqualValues(t, 20, c.Max("b", txn(1)))
 	require.EqualValues(t, 0, c.Max("a", txn(1)), "a read at the same time counts where it was")
 	require.EqualValues(t, 16, c.Max("e", txn(1)), "earlier ones count everywhere")
+
+	c = newCache(t, Options{}, 0)
+	c.ReadSpan("b", "c", 20, txn(1))
+	c.ReadSpan("c", "d", 20, txn(1))
+	require.Equal(t, 2, c.spans.tree.Len())
+	c.ReadSpan("b", "d", 10, txn(2))
+	require.Equal(t, 1, c.spans.tree.Len(), "neighbours that are alike become one")
 }
 
 // Where there are too many spans, those that are longest ago become the low-water.
@@ -168,6 +175,18 @@ func TestTooManySpans(t *testing.T) {
 	require.NoError(t, c.check())
 	require.EqualValues(t, 100, c.Low())
 	require.EqualValues(t, 207, c.Max("h", txn(2)))
+
+	// A quarter of them is not always enough.
+	c = newCache(t, Options{MaxSpans: 16}, 1)
+	for i := range 15 {
+		ts := hlc.Timestamp(200)
+		if i >= 8 {
+			ts = 10
+		}
+		c.ReadSpan(string(rune('a'+i)), string(rune('a'+i))+"\x00", ts+hlc.Timestamp(i), txn(1))
+	}
+	c.ReadSpan("", "i", 100, txn(2))
+	require.NoError(t, c.check())
 }
 
 func TestRaise(t *testing.T) {

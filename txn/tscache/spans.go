@@ -88,7 +88,7 @@ func (s *spans) take(start, end string) {
 		if key < start && before(start, iv.end) {
 			s.touched = append(s.touched, iv)
 		}
-		return key == start
+		return false
 	})
 	s.tree.Ascend(start, func(key string, iv interval) bool {
 		if !before(key, end) {
@@ -102,11 +102,11 @@ func (s *spans) take(start, end string) {
 	}
 }
 
-// put adds an interval behind all that were put before. Those that adjoin and are
-// alike become one.
+// put adds an interval where the one that was put before ends. Those that are alike
+// become one.
 func (s *spans) put(iv interval) {
-	if last := &s.last; last.ts > 0 && last.end == iv.start && last.end != "" && last.record == iv.record {
-		last.end = iv.end
+	if s.last.record == iv.record {
+		s.last.end = iv.end
 		return
 	}
 	s.flushLast()
