@@ -28,7 +28,7 @@ var benchRooms = []string{"harness/target", "harness/scale", "harness/cmd"}
 
 // consensusRooms orders the ground floor: a room imports only rooms that stand
 // before it. On the other floors the root is the facade and imports the rooms.
-var consensusRooms = []string{"consensus/raftlog", "consensus/transport", "consensus", "consensus/stream", "consensus/kv"}
+var consensusRooms = []string{"consensus/codec", "consensus/raftlog", "consensus/transport", "consensus", "consensus/stream", "consensus/kv"}
 
 // place tells where a package lives: its floor, or "harness".
 func place(dir string) (floor string, ok bool) {

@@ -22,7 +22,7 @@ import (
 // and so much of their time, booting apart. The standard mode is what a night
 // runs several times, and the stress mode what one runs before a release.
 const (
-	quickCases     = 110
+	quickCases     = 180
 	quickLength    = 2 * time.Minute
 	standardLength = 10 * time.Minute
 	stressLength   = 30 * time.Minute

@@ -207,6 +207,9 @@ func (n *Node) serve() {
 	n.net.Handle(serviceProbe, n.serveProbe)
 	n.net.Handle(serviceLatest, n.serveLatest)
 	n.net.Handle(serviceLoads, n.serveLoads)
+	for name, h := range n.o.NodeServices {
+		n.net.Handle(nodeService+name, transport.Handler(h))
+	}
 	for name, h := range n.o.Services {
 		n.answers(name, h)
 	}

@@ -41,6 +41,8 @@ type Options struct {
 	// Services are what floors above answer of the shards that this node leads, by
 	// name. See Node.Call.
 	Services map[string]Handler
+	// NodeServices are what floors above answer for this node, by name. See Node.Ask.
+	NodeServices map[string]NodeHandler
 	// Disk holds the node's log beside those of other nodes. Default: a disk of the
 	// node's own, in Dir, opened with Log.
 	Disk *raftlog.Disk

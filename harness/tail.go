@@ -23,7 +23,7 @@ type queue struct {
 	remarks []string // for standard error
 }
 
-// maxTail bounds the lines that wait: 32 kinds of 110 cases in 28 samples.
+// maxTail bounds the lines that wait: 32 kinds of 180 cases in 28 samples.
 const maxTail = 100_000
 
 func (q *queue) line(text string) {

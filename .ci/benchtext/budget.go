@@ -16,7 +16,7 @@ const module = "github.com/phantomdb/phantomdb"
 // The budget of the quick mode, which a newcomer waits for, on two cores and
 // without compiling.
 const (
-	quickCases  = 110
+	quickCases  = 180
 	quickLength = 250 * time.Millisecond
 	quickTotal  = 5 * time.Minute
 	// quickFactor is how far a case goes beyond its length: package testing
