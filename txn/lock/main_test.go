@@ -1,0 +1,9 @@
+package lock
+
+import (
+	"testing"
+
+	"github.com/phantomdb/phantomdb/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
