@@ -41,6 +41,25 @@ func (t *Table) check() error {
 	if len(t.ended.of) != t.ended.used.Len() || len(t.ended.of) > t.ended.max {
 		complain("%d and %d are remembered", len(t.ended.of), t.ended.used.Len())
 	}
+	seen := map[any]bool{}
+	for _, q := range t.freeQueues {
+		if seen[q] || q.key != "" || len(q.holds) > 0 || q.first != nil || q.held != [Add + 1]int{} {
+			complain("queue %v is kept for use again", q)
+		}
+		seen[q] = true
+	}
+	for _, o := range t.freeOwners {
+		if seen[o] || !o.id.Zero() || len(o.holds)+len(o.waits)+o.prepared > 0 || o.pushed {
+			complain("owner %v is kept for use again", o)
+		}
+		seen[o] = true
+	}
+	for _, h := range t.freeHolds {
+		if seen[h] || *h != (hold{}) {
+			complain("lock %v is kept for use again", h)
+		}
+		seen[h] = true
+	}
 	for who := range edges {
 		if reaches(edges, who, who, map[id.Key]bool{}) {
 			complain("%v waits for itself", who)

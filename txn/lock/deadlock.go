@@ -56,7 +56,7 @@ func path(o *owner) (all []id.Key) {
 	return all
 }
 
-// ahead visits owners whom a request waits for: of those ahead in a long line only so
+// ahead visits owners whom a request waits for, and perhaps its own: of those ahead in a long line only so
 // many that all others are reached through them, or through a request that the same
 // search has been to.
 func (w *wait) ahead(search uint64, visit func(*owner)) {
@@ -74,7 +74,7 @@ func (w *wait) ahead(search uint64, visit func(*owner)) {
 		}
 	}
 	for _, h := range w.queue.holds {
-		if h.owner != w.owner && h.mode.Conflicts(w.mode) {
+		if h.mode.Conflicts(w.mode) {
 			visit(h.owner)
 		}
 	}

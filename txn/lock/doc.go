@@ -41,7 +41,8 @@
 //
 //   - Under WaitDie and Detect the line is in the order of arrival, apart from
 //     upgrades, which go ahead of those who have nothing yet: the others wait for the
-//     owner's lock already, and it would wait for them.
+//     owner's lock already, and it would wait for them. For the same reason the requests
+//     of one owner for a key stand together.
 //   - Under WoundWait the line is in the order of age. In the order of arrival an older
 //     one would stand behind a younger one, which waits for a lock that the older
 //     one does not conflict with, and whose owner may wait for the older one elsewhere:

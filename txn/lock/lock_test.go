@@ -109,6 +109,43 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// Who has a key does not stand in line for it.
+func TestWhoHasItDoesNotWait(t *testing.T) {
+	table := newTable(t, Options{Policy: Detect})
+	now(t, table, 1, "k", Exclusive)
+	waiter := later(t, table, 2, "k", Exclusive)
+	grants := table.Stats().Grants
+	now(t, table, 1, "k", Shared)
+	require.NoError(t, table.Prepare(txn(1), Exclusive, "k"))
+	require.Equal(t, grants, table.Stats().Grants)
+	table.ReleaseAll(txn(1))
+	require.NoError(t, result(t, waiter))
+}
+
+// An owner may ask for a key in several ways at once. They stand together, and when it
+// gets one the others become upgrades; otherwise it would wait for those who wait for it.
+func TestRequestsSideBySide(t *testing.T) {
+	table := newTable(t, Options{Policy: Detect})
+	now(t, table, 9, "k", Exclusive)
+	reader := later(t, table, 3, "k", Shared)
+	first := later(t, table, 1, "k", Shared)
+	writer := later(t, table, 2, "k", Exclusive)
+	add := later(t, table, 1, "k", Add)
+	again := later(t, table, 1, "k", Shared)
+	require.Zero(t, table.Stats().Deadlocks, "nobody waits for itself")
+	require.Equal(t, []id.Key{txn(3), txn(9)}, table.WaitsFor(txn(1)))
+	table.ReleaseAll(txn(9))
+	for _, done := range []chan error{first, reader, again} {
+		require.NoError(t, result(t, done))
+	}
+	require.Equal(t, []Waiter{{txn(1), "k", Exclusive}, {txn(2), "k", Exclusive}}, table.Waits())
+	table.ReleaseAll(txn(3))
+	require.NoError(t, result(t, add))
+	table.ReleaseAll(txn(1))
+	require.NoError(t, result(t, writer))
+	require.NoError(t, table.check())
+}
+
 // A stream of readers does not starve a writer, and whoever releases hands on to all at
 // the head of the line that go together.
 func TestNobodyOvertakes(t *testing.T) {
@@ -224,8 +261,19 @@ func TestAcquireAll(t *testing.T) {
 	table.ReleaseAll(txn(2))
 	require.NoError(t, result(t, other))
 
-	// What is lowered goes to those who wait.
+	// What has been prepared in the meantime stays.
 	ctx, cancel := context.WithCancel(t.Context())
+	now(t, table, 1, "q", Exclusive)
+	now(t, table, 2, "p", Shared)
+	all = wait1(t, table, func() error { return table.AcquireAll(ctx, txn(2), []string{"o", "p", "q"}, Exclusive) })
+	require.NoError(t, table.Prepare(txn(2), Exclusive, "o", "p"))
+	cancel()
+	require.ErrorIs(t, result(t, all), context.Canceled)
+	require.Equal(t, []Holder{{Owner: txn(2), Mode: Exclusive, Prepared: true}}, table.Holders("o"))
+	require.Equal(t, []Holder{{Owner: txn(2), Mode: Exclusive, Prepared: true}}, table.Holders("p"))
+
+	// What is lowered goes to those who wait.
+	ctx, cancel = context.WithCancel(t.Context())
 	now(t, table, 4, "x", Shared)
 	now(t, table, 3, "y", Exclusive)
 	all = wait1(t, table, func() error { return table.AcquireAll(ctx, txn(4), []string{"x", "y"}, Exclusive) })
@@ -252,6 +300,7 @@ func TestTableIsFull(t *testing.T) {
 	now(t, table, 3, "l", Exclusive)
 	require.NoError(t, table.Prepare(txn(3), Exclusive, "l"))
 	require.NoError(t, table.Restore(txn(4), Exclusive, "m", "n"), "the log is the truth")
+	require.NoError(t, table.Prepare(txn(3), Exclusive, "l"), "which takes nothing more")
 	table.ReleaseAll(txn(1))
 	require.NoError(t, result(t, first))
 	require.NoError(t, table.check())
@@ -324,9 +373,14 @@ func TestMemory(t *testing.T) {
 	require.Len(t, table.freeHolds, spares)
 	require.Len(t, table.freeOwners, spares)
 	require.Len(t, table.freeQueues, spares)
-	for _, q := range table.freeQueues {
-		require.LessOrEqual(t, cap(q.holds), largeList)
+	table.freeOwners, table.freeQueues = nil, nil
+	for i := range largeList + 1 {
+		require.NoError(t, table.Acquire(t.Context(), txn(1+i), "all", Shared))
 	}
+	for i := range largeList + 1 {
+		table.ReleaseAll(txn(1 + i))
+	}
+	require.Empty(t, table.freeQueues)
 	table.freeOwners = nil
 	for i := range largeList + 1 {
 		require.NoError(t, table.Acquire(t.Context(), txn(1), fmt.Sprint(i), Exclusive))

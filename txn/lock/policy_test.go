@@ -185,6 +185,16 @@ func TestWaitDie(t *testing.T) {
 	table.ReleaseAll(txn(3))
 	require.NoError(t, result(t, oldest))
 
+	// Nobody dies who is not in its way.
+	table = newTable(t, Options{Policy: WaitDie})
+	now(t, table, 3, "k", Shared)
+	require.NoError(t, table.Prepare(txn(3), Exclusive, "prepared"))
+	writer := later(t, table, 5, "k", Exclusive)
+	reader := later(t, table, 4, "k", Shared)
+	now(t, table, 3, "k", Update)
+	require.ErrorAs(t, result(t, writer), &dead)
+	require.NoError(t, result(t, reader))
+
 	// An upgrade goes ahead of a younger one in line, which would wait for it then.
 	table = newTable(t, Options{Policy: WaitDie})
 	now(t, table, 3, "k", Shared)
@@ -253,6 +263,8 @@ func TestAbort(t *testing.T) {
 	require.NoError(t, result(t, next))
 	require.Equal(t, []Holder{{Owner: txn(2), Mode: Exclusive, Prepared: true}}, table.Holders("b"))
 	require.Equal(t, deadlock, table.Acquire(t.Context(), txn(2), "free", Shared))
+	require.True(t, table.Abort(txn(2), errors.New("a second time")))
+	require.Equal(t, deadlock, table.Check(txn(2)), "the first reason stays")
 	require.False(t, table.Abort(txn(9), deadlock))
 	require.NoError(t, table.Check(txn(9)), "it had nothing here to lose")
 	require.NoError(t, table.check())
@@ -260,7 +272,7 @@ func TestAbort(t *testing.T) {
 
 // Many in one line are searched through in steps, not each with each.
 func TestSearchOfLongLines(t *testing.T) {
-	for _, mode := range []Mode{Exclusive, Shared} {
+	for _, mode := range []Mode{Exclusive, Update} {
 		table := newTable(t, Options{Policy: Detect})
 		now(t, table, 1, "k", Exclusive)
 		const n = 2000
@@ -269,13 +281,12 @@ func TestSearchOfLongLines(t *testing.T) {
 			_, err := table.ask(txn(2+i), "k", mode)
 			require.NoError(t, err)
 		}
-		last := table.keys["k"].last
 		table.search++
 		steps := 0
-		for w := last; w != nil; w = w.prev {
+		for w := table.keys["k"].first; w != nil; w = w.next {
 			w.ahead(table.search, func(*owner) { steps++ })
 		}
-		require.LessOrEqual(t, steps, n)
+		require.LessOrEqual(t, steps, 2*n)
 		table.mu.Unlock()
 		table.Close(errors.New("done"))
 	}

@@ -139,6 +139,5 @@ func (t *Table) prepare(o *owner, key string, mode Mode) *hold {
 	if len(o.waits) > 0 {
 		t.suspects = append(t.suspects, o.id) // who waited for others may wait for it now
 	}
-	t.advance(q) // some of its own requests may have gone
 	return h
 }

@@ -33,6 +33,12 @@ func TestPreparedIsPushed(t *testing.T) {
 
 		// The next time it is prepared it is pushed again.
 		table.ReleaseAll(txn(0))
+		now(t, table, 2, "stays", Exclusive)
+		require.NoError(t, table.Prepare(txn(2), Exclusive, "m"))
+		before := later(t, table, 5, "m", Shared)
+		table.Release(txn(2), "m")
+		require.NoError(t, result(t, before))
+		require.Contains(t, called.take(), "push 2 at m by 5")
 		require.NoError(t, table.Prepare(txn(2), Exclusive, "l"))
 		again := later(t, table, 4, "l", Shared)
 		table.Release(txn(2), "l")
@@ -82,11 +88,46 @@ func TestPreparedWhileOthersWait(t *testing.T) {
 	require.NoError(t, result(t, reader))
 }
 
+// Who prepares while it waits for the same key itself has what it waits for, and is not
+// in its own way; and those who stand behind it from then on may close a cycle.
+func TestPrepareWhileWaiting(t *testing.T) {
+	table, called := watched(t, Options{})
+	require.NoError(t, table.Prepare(txn(3), Add, "k"))
+	older := later(t, table, 1, "k", Shared)
+	own := later(t, table, 2, "k", Add)
+	require.NoError(t, table.Prepare(txn(2), Add, "k"))
+	require.NoError(t, result(t, own))
+	called.expect(t, "push 3 at k by 1", "push 2 at k by 1")
+	table.ReleaseAll(txn(2))
+	table.ReleaseAll(txn(3))
+	require.NoError(t, result(t, older))
+
+	table, called = watched(t, Options{})
+	require.NoError(t, table.Prepare(txn(3), Add, "k"))
+	own = later(t, table, 2, "k", Shared)
+	called.expect(t, "push 3 at k by 2")
+	require.NoError(t, table.Prepare(txn(2), Add, "k"))
+	require.Empty(t, called.take(), "it does not push itself")
+	table.ReleaseAll(txn(3))
+	require.NoError(t, result(t, own))
+
+	table = newTable(t, Options{Policy: Detect})
+	now(t, table, 3, "k", Add)
+	now(t, table, 2, "a", Exclusive)
+	first, second := later(t, table, 1, "a", Shared), later(t, table, 2, "k", Shared)
+	require.NoError(t, table.Prepare(txn(1), Add, "k"))
+	var deadlock *DeadlockError
+	require.ErrorAs(t, result(t, second), &deadlock)
+	require.NoError(t, result(t, first))
+	require.NoError(t, table.check())
+}
+
 // When nothing of it is prepared any more an owner can be wounded again, and those who
 // wait see to it.
 func TestNoLongerPrepared(t *testing.T) {
 	table, called := watched(t, Options{})
 	now(t, table, 2, "k", Exclusive)
+	now(t, table, 2, "m", Exclusive)
 	require.NoError(t, table.Prepare(txn(2), Exclusive, "l"))
 	older := later(t, table, 1, "k", Exclusive)
 	called.expect(t, "push 2 at k by 1")
@@ -148,6 +189,7 @@ func TestRestore(t *testing.T) {
 	for policy := WoundWait; policy <= Detect; policy++ {
 		table, called := watched(t, Options{Policy: policy})
 		now(t, table, 1, "k", Shared)
+		now(t, table, 1, "l", Shared)
 		now(t, table, 1, "other", Exclusive)
 		var waiter chan error
 		if policy != NoWait {

@@ -161,12 +161,21 @@ func (q *queue) place(w *wait, p Policy) (behind *wait) {
 		for behind != nil && w.owner.id.Compare(behind.owner.id) < 0 {
 			behind = behind.prev
 		}
+	case slices.ContainsFunc(w.owner.waits, w.beside):
+		for !w.beside(behind) {
+			behind = behind.prev
+		}
 	case w.upgrade:
 		for behind != nil && !behind.upgrade {
 			behind = behind.prev
 		}
 	}
 	return behind
+}
+
+// beside reports whether two requests are one owner's and stand together.
+func (w *wait) beside(o *wait) bool {
+	return o != w && o.owner == w.owner && o.queue == w.queue && o.upgrade == w.upgrade
 }
 
 // waiting returns those who wait, in the order of the line.

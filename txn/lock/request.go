@@ -169,20 +169,25 @@ func (t *Table) end(w *wait, err error) {
 	t.tidy(w.owner)
 }
 
-// lower takes from an owner what of a lock on a key is more than mode, 0 for all. What
-// is prepared is taken only as a whole.
+// find returns the lock of an owner on a key, nil if it has none.
+func (t *Table) find(who id.Key, key string) *hold {
+	if o, q := t.owners[who], t.keys[key]; o != nil && q != nil {
+		return holdOf(o, q)
+	}
+	return nil
+}
+
+// lower takes back what of a lock on a key is more than mode, 0 for all, unless it has
+// been prepared in the meantime.
 func (t *Table) lower(who id.Key, key string, mode Mode) {
-	o, q := t.owners[who], t.keys[key]
-	if o == nil || q == nil {
+	h := t.find(who, key)
+	if h == nil || h.prepared {
 		return
 	}
-	h := holdOf(o, q)
-	if h == nil {
-		return
-	}
+	o, q := h.owner, h.queue
 	if mode == 0 {
 		t.drop(h)
-	} else if !h.prepared {
+	} else {
 		t.setMode(h, mode)
 	}
 	t.settle(q)
@@ -239,9 +244,9 @@ func (t *Table) queueOf(key string) *queue {
 	return q
 }
 
-// tidyQueue forgets a key that nobody has or wants. A queue may be tidied again.
+// tidyQueue forgets a key that nobody has or wants.
 func (t *Table) tidyQueue(q *queue) {
-	if len(q.holds) > 0 || q.first != nil || t.keys[q.key] != q {
+	if len(q.holds) > 0 || q.first != nil {
 		return
 	}
 	delete(t.keys, q.key)
@@ -267,9 +272,9 @@ func (t *Table) ownerOf(who id.Key) *owner {
 	return o
 }
 
-// tidy forgets an owner that has and wants nothing. It may be tidied again.
+// tidy forgets an owner that has and wants nothing.
 func (t *Table) tidy(o *owner) {
-	if len(o.holds) > 0 || len(o.waits) > 0 || t.owners[o.id] != o {
+	if len(o.holds) > 0 || len(o.waits) > 0 {
 		return
 	}
 	delete(t.owners, o.id)

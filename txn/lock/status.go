@@ -34,10 +34,8 @@ func (t *Table) Held(who id.Key, key string) Mode {
 }
 
 func (t *Table) held(who id.Key, key string) Mode {
-	if o, q := t.owners[who], t.keys[key]; o != nil && q != nil {
-		if h := holdOf(o, q); h != nil {
-			return h.mode
-		}
+	if h := t.find(who, key); h != nil {
+		return h.mode
 	}
 	return 0
 }

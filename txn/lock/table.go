@@ -172,7 +172,12 @@ func (t *Table) Release(who id.Key, keys ...string) {
 	t.mu.Lock()
 	defer t.unlock()
 	for _, key := range keys {
-		t.lower(who, key, 0)
+		if h := t.find(who, key); h != nil {
+			o, q := h.owner, h.queue
+			t.drop(h)
+			t.settle(q)
+			t.tidy(o)
+		}
 	}
 }
 
