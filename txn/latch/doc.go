@@ -27,7 +27,7 @@
 // # Invariants
 //
 //  1. In the queue of a key exactly the longest prefix whose latches are compatible
-//     with each other is clear.
+//     with each other is clear: no other point is in the way of those.
 //  2. A set's count is that of its points that are not clear plus that of the pairs of
 //     one of its latches and a conflicting one of an earlier set, one or both of which
 //     are spans. It is granted exactly if the count is 0.

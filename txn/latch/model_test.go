@@ -21,23 +21,7 @@ func (m *Manager) check() (err error) {
 	counts := map[*set]int{}
 	var all []*latch
 	m.points.Scan(func(key string, q *queue) bool {
-		if q.head == nil && key != "" {
-			complain("the queue of %q is empty", key)
-		}
-		prefix := true
-		for x := q.head; x != nil; x = x.next {
-			prefix = prefix && (x == q.head || !x.Mode.conflicts(q.head.Mode))
-			if x.clear != prefix {
-				complain("%v of set %d: clear is %v", x.Want, x.set.seq, x.clear)
-			}
-			if !prefix && q.blocked == nil || x == q.blocked && prefix {
-				complain("%v of set %d: wrong end of what is clear", x.Want, x.set.seq)
-			}
-			if !prefix {
-				counts[x.set]++
-			}
-			all = append(all, x)
-		}
+		all = append(all, q.check(key, counts, complain)...)
 		return true
 	})
 	for x := m.spans.head; x != nil; x = x.next {
@@ -72,6 +56,28 @@ func (m *Manager) check() (err error) {
 		}
 	}
 	return err
+}
+
+// check looks at a queue, counts for each set its points that are not clear, and returns
+// all points.
+func (q *queue) check(key string, counts map[*set]int, complain func(string, ...any)) (all []*latch) {
+	if q.head == nil && key != "" {
+		complain("the queue of %q is empty", key)
+	}
+	var blocked *latch
+	for x := q.head; x != nil; x = x.next {
+		if blocked == nil && x != q.head && x.Mode.conflicts(q.head.Mode) {
+			blocked = x
+		}
+		if blocked != nil {
+			counts[x.set]++
+		}
+		all = append(all, x)
+	}
+	if q.blocked != blocked {
+		complain("the queue of %q is clear up to %p, expected %p", key, q.blocked, blocked)
+	}
+	return all
 }
 
 // modelWant is a latch as the model sees it: a mode on some of the keys a to f.

@@ -21,7 +21,6 @@ type latch struct {
 	Want
 	set        *set
 	queue      *queue // nil for a span
-	clear      bool   // a point that no other point is in the way of
 	prev, next *latch
 }
 
@@ -54,7 +53,7 @@ func (l *line) remove(x *latch) {
 // A queue is the line of the latches on one key.
 type queue struct {
 	line
-	blocked *latch // the first that is not clear, nil if all are
+	blocked *latch // the first that another one is in the way of, nil if there is none
 }
 
 // A drain is a call of Wait.
@@ -186,7 +185,6 @@ func (m *Manager) leaveQueue(x *latch) {
 // advance makes the clear part of a queue as long as it can be. See invariant 1.
 func (m *Manager) advance(q *queue) {
 	for x := q.blocked; x != nil && (x == q.head || !x.Mode.conflicts(q.head.Mode)); x = x.next {
-		x.clear = true
 		q.blocked = x.next
 		m.less(x.set)
 	}

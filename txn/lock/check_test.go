@@ -41,25 +41,7 @@ func (t *Table) check() error {
 	if len(t.ended.of) != t.ended.used.Len() || len(t.ended.of) > t.ended.max {
 		complain("%d and %d are remembered", len(t.ended.of), t.ended.used.Len())
 	}
-	seen := map[any]bool{}
-	for _, q := range t.freeQueues {
-		if seen[q] || q.key != "" || len(q.holds) > 0 || q.first != nil || q.held != [Add + 1]int{} {
-			complain("queue %v is kept for use again", q)
-		}
-		seen[q] = true
-	}
-	for _, o := range t.freeOwners {
-		if seen[o] || !o.id.Zero() || len(o.holds)+len(o.waits)+o.prepared > 0 || o.pushed {
-			complain("owner %v is kept for use again", o)
-		}
-		seen[o] = true
-	}
-	for _, h := range t.freeHolds {
-		if seen[h] || *h != (hold{}) {
-			complain("lock %v is kept for use again", h)
-		}
-		seen[h] = true
-	}
+	t.checkFree(complain)
 	for who := range edges {
 		if reaches(edges, who, who, map[id.Key]bool{}) {
 			complain("%v waits for itself", who)
@@ -133,6 +115,29 @@ func (t *Table) checkOwners(locks, waiting int, complain func(string, ...any)) {
 	}
 	if locks != 0 || waiting != 0 {
 		complain("%d locks and %d requests of owners that are not known", locks, waiting)
+	}
+}
+
+// checkFree looks whether what is kept for use again is blank, and kept once.
+func (t *Table) checkFree(complain func(string, ...any)) {
+	seen := map[any]bool{}
+	for _, q := range t.freeQueues {
+		if seen[q] || q.key != "" || len(q.holds) > 0 || q.first != nil || q.held != [Add + 1]int{} {
+			complain("queue %v is kept for use again", q)
+		}
+		seen[q] = true
+	}
+	for _, o := range t.freeOwners {
+		if seen[o] || !o.id.Zero() || len(o.holds)+len(o.waits)+o.prepared > 0 || o.pushed {
+			complain("owner %v is kept for use again", o)
+		}
+		seen[o] = true
+	}
+	for _, h := range t.freeHolds {
+		if seen[h] || *h != (hold{}) {
+			complain("lock %v is kept for use again", h)
+		}
+		seen[h] = true
 	}
 }
 

@@ -154,9 +154,11 @@ func TestUpgradeDeadlock(t *testing.T) {
 		require.EqualValues(t, 1, table.Stats().Deadlocks)
 		require.NoError(t, table.check())
 	}
+}
 
-	// Those who say beforehand that they will write do not meet like that.
-	table = newTable(t, Options{Policy: Detect})
+// Those who say beforehand that they will write do not meet like that.
+func TestUpdateDoesNotDeadlock(t *testing.T) {
+	table := newTable(t, Options{Policy: Detect})
 	now(t, table, 1, "k", Update)
 	second := later(t, table, 2, "k", Update)
 	now(t, table, 1, "k", Exclusive)
