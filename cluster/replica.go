@@ -57,6 +57,9 @@ func (r *Replica) Leads() bool {
 // Lease is consensus.Host.Lease for the shard.
 func (r *Replica) Lease() (consensus.Lease, bool) { return r.n.host.Lease(consensus.GroupID(r.id)) }
 
+// Holds is consensus.Host.Holds for the shard.
+func (r *Replica) Holds() (consensus.Lease, bool) { return r.n.host.Holds(consensus.GroupID(r.id)) }
+
 // ReadIndex is consensus.Host.ReadIndex for the shard.
 func (r *Replica) ReadIndex(ctx context.Context) error {
 	return r.n.host.ReadIndex(ctx, consensus.GroupID(r.id))

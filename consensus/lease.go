@@ -30,6 +30,17 @@ type Lease struct {
 // instance because the own disk is slower than a quorum's: a follower may have
 // applied it and shown it to a reader already. ReadIndex waits for it.
 func (h *Host) Lease(g GroupID) (Lease, bool) {
+	return h.lease(g, true)
+}
+
+// Holds is Lease for whoever sees to it that what it reads of the machine is not about
+// to change: it says that this node's replica is the only leader, but its machine may
+// have to apply what was acknowledged already.
+func (h *Host) Holds(g GroupID) (Lease, bool) {
+	return h.lease(g, false)
+}
+
+func (h *Host) lease(g GroupID, reached bool) (Lease, bool) {
 	v, ok := h.replicas.Load(g)
 	if !ok {
 		return Lease{}, false
@@ -39,7 +50,7 @@ func (h *Host) Lease(g GroupID) (Lease, bool) {
 	if gr == nil {
 		return Lease{}, false
 	}
-	if committed := r.committed.Load(); r.reached.Load() < committed {
+	if committed := r.committed.Load(); reached && r.reached.Load() < committed {
 		return Lease{}, false
 	}
 	now := h.opts.Clock.Mono()

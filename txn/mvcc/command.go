@@ -116,6 +116,19 @@ func AppendLay(b []byte, anchor string, w *Write) []byte {
 	return appendWrite(appendText(append(b, opLay), anchor), w)
 }
 
+// EncodeWrite appends a write, in the form that CutWrite reads.
+func EncodeWrite(b []byte, w *Write) []byte { return appendWrite(b, w) }
+
+// CutWrite decodes what EncodeWrite wrote and returns what follows it. The value is
+// of b.
+func CutWrite(b []byte) (w Write, rest []byte, err error) {
+	r := reader{b: b}
+	if w = r.write(); r.bad {
+		return w, nil, fmt.Errorf("mvcc: write is %w", errMalformed)
+	}
+	return w, r.b, nil
+}
+
 func appendWrite(b []byte, w *Write) []byte {
 	b = appendText(append(b, byte(w.Kind)), w.Key)
 	switch w.Kind {

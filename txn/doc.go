@@ -1,0 +1,2 @@
+// Package txn runs transactions over the shards of a cluster.
+package txn

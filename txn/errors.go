@@ -1,0 +1,113 @@
+package txn
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/phantomdb/phantomdb/txn/hlc"
+	"github.com/phantomdb/phantomdb/txn/id"
+)
+
+// A Reason is why a transaction was aborted.
+type Reason byte
+
+// The reasons.
+const (
+	// Conflict: another transaction wrote, at Key, what this one would have had to see,
+	// or to be seen by.
+	Conflict Reason = 1 + iota
+	// Wounded: an older transaction, By, wanted a lock that this one had.
+	Wounded
+	// Died: this one would have had to wait for an older one, By.
+	Died
+	// Deadlock: it waited for itself, through others.
+	Deadlock
+	// Recovered: others had to know how it ends, and it had not said.
+	Recovered
+	// Fenced: its node was taken for dead.
+	Fenced
+	// Expired: it began too long ago.
+	Expired
+	// OutOfRange: a counter at Key could have left its bounds.
+	OutOfRange
+	// NoCounter: what is at Key is no number.
+	NoCounter
+	// RolledBack: its client gave it up.
+	RolledBack
+
+	// pushed: the timestamp must be TS or later. A client is not told.
+	pushed
+	// already: it was committed, at TS. A client is told so otherwise.
+	already
+)
+
+func (r Reason) String() string {
+	if r < Conflict || r > already {
+		return fmt.Sprintf("reason %d", byte(r))
+	}
+	return [...]string{
+		"conflict", "wounded", "died", "deadlock", "recovered", "fenced", "expired", "out of range", "no counter", "rolled back", "pushed", "already",
+	}[r-Conflict]
+}
+
+// A Refusal is a shard's no.
+type Refusal struct {
+	Reason Reason
+	Key    string
+	By     id.Key        // whom it met, if that is known
+	TS     hlc.Timestamp // of what it met, if that is known
+}
+
+func (e *Refusal) Error() string {
+	text := fmt.Sprintf("txn: %v", e.Reason)
+	if e.Key != "" {
+		text += fmt.Sprintf(" at %q", e.Key)
+	}
+	if !e.By.Zero() {
+		text += fmt.Sprintf(" with %v", e.By)
+	}
+	return text
+}
+
+// An AbortedError says that a transaction was aborted: it did nothing, and never will.
+type AbortedError struct {
+	Txn id.Key
+	Refusal
+}
+
+func (e *AbortedError) Error() string {
+	return fmt.Sprintf("txn: %v was aborted: %v", e.Txn, e.Reason) + e.where()
+}
+
+func (e *AbortedError) where() string {
+	text := ""
+	if e.Key != "" {
+		text = fmt.Sprintf(" at %q", e.Key)
+	}
+	if !e.By.Zero() {
+		text += fmt.Sprintf(" with %v", e.By)
+	}
+	return text
+}
+
+// Retry reports whether the same transaction, tried again from its beginning, may do
+// better.
+func (e *AbortedError) Retry() bool {
+	switch e.Reason {
+	case OutOfRange, NoCounter, RolledBack:
+		return false
+	}
+	return true
+}
+
+// Errors that say what was wrong with what was asked. Nothing was done.
+var (
+	ErrEnded          = errors.New("the transaction has ended")
+	ErrReadOnly       = errors.New("the transaction is read-only")
+	ErrTooLarge       = errors.New("too large")
+	ErrLevel          = errors.New("no such isolation level")
+	ErrFuture         = errors.New("the timestamp is in the future")
+	ErrSnapshotTooOld = errors.New("the snapshot is no more")
+	ErrOutcomeExpired = errors.New("the outcome is not kept any more")
+	ErrSavepoint      = errors.New("no such savepoint")
+)

@@ -1,0 +1,139 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/txn/hlc"
+	"github.com/phantomdb/phantomdb/txn/id"
+	"github.com/phantomdb/phantomdb/txn/mvcc"
+)
+
+// tendEvery is how often a participant looks after its shards. What is left of a
+// transaction for longer than abandonedAfter is pushed though nobody stands behind it.
+const (
+	tendEvery      = 200 * time.Millisecond
+	abandonedAfter = time.Second
+	// sweepAtOnce bounds the versions that are looked at in one go.
+	sweepAtOnce = 1 << 12
+)
+
+// tend looks after the replicas of shards that the node has.
+func (p *Participant) tend() {
+	for p.life.Err() == nil {
+		n := p.node.Load()
+		for _, g := range n.Host().Groups() {
+			r, err := n.Replica(meta.ShardID(g))
+			if err != nil || p.life.Err() != nil {
+				continue // it is the cluster's own, or has gone
+			}
+			if store, ok := r.Store().(*mvcc.Store); ok {
+				p.tendReplica(r, store)
+			}
+		}
+		p.prune()
+		pause(p.life, tendEvery)
+	}
+}
+
+// tendReplica looks after one replica.
+func (p *Participant) tendReplica(r *cluster.Replica, store *mvcc.Store) {
+	if _, leads := r.Holds(); leads {
+		p.tendLed(r, store)
+	}
+	if _, _, err := store.Sweep(sweepAtOnce); err != nil && !errors.Is(err, mvcc.ErrClosed) {
+		p.o.Logger.Warn("txn: what nobody reads stays", "shard", uint64(r.Shard()), "err", err)
+	}
+}
+
+// tendLed looks after a shard that is led here: what is left of transactions, and what
+// nobody is to read any more.
+func (p *Participant) tendLed(r *cluster.Replica, store *mvcc.Store) {
+	now := hlc.At(p.clock.Wall())
+	left := map[id.Key]id.Txn{}
+	oldest := hlc.Max
+	store.IntentsIn("", "", func(i *mvcc.Intent) bool {
+		oldest = min(oldest, i.TS)
+		if i.TS.Add(abandonedAfter) < now {
+			left[i.Txn.Key] = i.Txn
+		}
+		return true
+	})
+	store.Records(func(rec *mvcc.Record) bool {
+		if rec.TS.Add(abandonedAfter) < now {
+			left[rec.Txn.Key] = rec.Txn
+		}
+		return true
+	})
+	st := store.State()
+	threshold := min(st.Closed, now.Add(-p.o.Retention), oldest)
+	gone := []uint64(nil)
+	st.Protected(func(name uint64, q mvcc.Protection) {
+		if q.Until < now {
+			gone = append(gone, name)
+		} else {
+			threshold = min(threshold, q.TS)
+		}
+	})
+	raise := threshold > st.Threshold.Add(p.o.Retention/16)
+	if len(left) == 0 && !raise {
+		return
+	}
+	ctx, cancel := context.WithTimeout(p.life, tendEvery)
+	defer cancel()
+	s, err := p.seat(ctx, r, r.Header().Generation)
+	if err != nil {
+		return // another time
+	}
+	for _, txn := range left {
+		s.pushTxn(txn, id.Key{})
+	}
+	if raise {
+		s.raise(threshold, gone)
+	}
+}
+
+// raise gives up what is read below a timestamp.
+func (s *seat) raise(threshold hlc.Timestamp, unprotect []uint64) {
+	h := s.header()
+	b := mvcc.AppendHeader(nil, &h)
+	for _, name := range unprotect {
+		b = mvcc.AppendUnprotect(b, name)
+	}
+	// Refused if it must not be: it is tried again before long.
+	if _, err := s.propose(mvcc.AppendThreshold(b, threshold)); err != nil && !errors.Is(err, consensus.ErrRejected) {
+		s.p.o.Logger.Debug("txn: threshold", "shard", uint64(s.r.Shard()), "err", err)
+	}
+}
+
+// prune forgets seats of shards that are led elsewhere.
+func (p *Participant) prune() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for shard, s := range p.seats {
+		if l, ok := s.r.Holds(); s.left() != nil && (!ok || l.Term != s.term) {
+			delete(p.seats, shard)
+		}
+	}
+}
+
+// past waits until every clock shows more than a timestamp.
+func (c *Client) past(ctx context.Context, ts hlc.Timestamp) error {
+	if _, own := c.o.Source.(*hlc.Clock); !own {
+		return nil // it gives out nothing below
+	}
+	for {
+		left := ts.Add(c.p.clock.Bound()).Sub(hlc.At(c.p.clock.Wall()))
+		if left <= 0 {
+			return nil
+		}
+		pause(ctx, left)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package txn_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/txn"
+	"github.com/phantomdb/phantomdb/txn/mvcc"
+)
+
+// A transaction reads what it wrote and what was committed before it, and others see
+// all or nothing of it.
+func TestOneShard(t *testing.T) {
+	w := boot(t, worldOptions{nodes: 3, shards: 1})
+	ctx := within(t, time.Minute)
+	c := w.client(1, txn.ClientOptions{})
+	tx, err := c.Begin(ctx, txn.TxOptions{})
+	require.NoError(t, err)
+	_, there, err := tx.Get(ctx, "a")
+	require.NoError(t, err)
+	require.False(t, there)
+	require.NoError(t, tx.Put("a", []byte("1")))
+	require.NoError(t, tx.Put("b", []byte("2")))
+	require.NoError(t, tx.Add("n", 5))
+	v, there, err := tx.Get(ctx, "a")
+	require.NoError(t, err)
+	require.True(t, there)
+	require.Equal(t, "1", string(v))
+	other := w.client(2, txn.ClientOptions{})
+	before, err := other.Begin(ctx, txn.TxOptions{})
+	require.NoError(t, err)
+	_, there, err = before.Get(ctx, "a")
+	require.NoError(t, err)
+	require.False(t, there)
+	require.NoError(t, tx.Commit(ctx))
+	_, there, err = before.Get(ctx, "b")
+	require.NoError(t, err)
+	require.False(t, there, "its snapshot is from before")
+	before.Rollback(ctx)
+
+	rows := []string{}
+	require.NoError(t, c.Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error {
+		list, err := tx.Scan(ctx, "", "", 0)
+		for _, r := range list {
+			rows = append(rows, r.Key)
+		}
+		n, there, err2 := tx.Get(ctx, "n")
+		require.NoError(t, err2)
+		require.True(t, there)
+		require.Equal(t, mvcc.AppendCounter(nil, 5), n)
+		return err
+	}))
+	require.Equal(t, []string{"a", "b", "n"}, rows)
+}
