@@ -280,6 +280,9 @@ func (n *Node) Joined(ctx context.Context) error {
 	}
 }
 
+// Done is closed when the node begins to stop.
+func (n *Node) Done() <-chan struct{} { return n.life.Done() }
+
 // Err returns why the node stopped by itself, or must be stopped: it was removed, or
 // a copy of its directory runs. It is nil as a rule.
 func (n *Node) Err() error {

@@ -67,15 +67,23 @@ func (p *Participant) Join(o *cluster.Options) {
 }
 
 // Serve begins what the participant does by itself on a node that was started with it.
+// It ends with the node, which waits for what the participant has under way.
 func (p *Participant) Serve(n *cluster.Node) {
 	p.node.Store(n)
 	p.work.Go(p.tend)
+	p.work.Go(func() {
+		select {
+		case <-n.Done():
+			p.end()
+		case <-p.life.Done():
+		}
+	})
 }
 
 // Clock is the node's.
 func (p *Participant) Clock() *hlc.Clock { return p.clock }
 
-// Close ends what the participant does. The node is closed before.
+// Close ends what the participant does, and returns when nothing is under way.
 func (p *Participant) Close() {
 	p.end()
 	p.mu.Lock()
