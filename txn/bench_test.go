@@ -80,7 +80,7 @@ func (w *bench) counters() harness.Counters {
 	}
 	if w.disk != nil {
 		s := w.disk.Stats()
-		t.Fsyncs, t.DiskBytes = int64(s.Syncs), int64(s.Bytes)
+		t.Fsyncs, t.DiskBytes = s.Syncs, s.Bytes
 	}
 	return t
 }
@@ -122,4 +122,3 @@ func BenchmarkCommit(b *testing.B) {
 		})
 	}
 }
-
