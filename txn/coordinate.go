@@ -66,8 +66,6 @@ type committer struct {
 
 // run prepares all parts, and goes on by what comes of it.
 func (c *committer) run(ctx context.Context) (hlc.Timestamp, error) {
-	live := &c.c.p.live
-	live.set(c.txn.Key, standing{state: standsOpen})
 	stamps := make([]hlc.Timestamp, len(c.parts))
 	errs := make([]error, len(c.parts))
 	each(len(c.parts), func(i int) { stamps[i], errs[i] = c.prepare(ctx, i) })
@@ -137,6 +135,7 @@ func (c *committer) prepare(ctx context.Context, i int) (hlc.Timestamp, error) {
 
 // committed goes on with a transaction that is committed, whoever asks.
 func (c *committer) committed(ts hlc.Timestamp) (hlc.Timestamp, error) {
+	c.t.finishing = true
 	c.c.p.live.set(c.txn.Key, standing{standsCommitted, ts})
 	c.c.p.work.Go(func() { c.finish(ts) })
 	return ts, nil
@@ -165,6 +164,7 @@ func (c *committer) decide(ctx context.Context, ts hlc.Timestamp) (hlc.Timestamp
 		errors.As(err, &no)
 		return c.abort(ctx, no, err)
 	case f.status == mvcc.Committed:
+		c.t.finishing = true
 		c.c.p.live.set(c.txn.Key, standing{standsCommitted, f.ts})
 		c.c.p.work.Go(func() {
 			defer c.c.p.live.drop(c.txn.Key)
@@ -197,6 +197,7 @@ func (c *committer) abort(ctx context.Context, no *Refusal, anchor error) (hlc.T
 // dropIntents ends the intents of a transaction that was aborted.
 func (c *committer) dropIntents() {
 	p := c.c.p
+	c.t.finishing = true
 	p.live.set(c.txn.Key, standing{state: standsAborted})
 	p.work.Go(func() {
 		defer p.live.drop(c.txn.Key)
@@ -222,7 +223,7 @@ func (p *Participant) decide(ctx context.Context, txn id.Txn, ts hlc.Timestamp, 
 func (p *Participant) persist(ctx context.Context, fn func() error) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		err := fn()
-		if err == nil || !errors.Is(err, consensus.ErrUnknown) || ctx.Err() != nil {
+		if err == nil || !errors.Is(err, consensus.ErrUnknown) || ctx.Err() != nil || p.life.Err() != nil {
 			return err
 		}
 		pause(ctx, wait)

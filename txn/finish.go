@@ -72,6 +72,7 @@ func (t *Tx) Commit(ctx context.Context) error {
 		return nil
 	}
 	t.id.Anchor = writes[0].Key
+	t.c.p.live.set(t.id.Key, standing{state: standsOpen})
 	ts, err := t.commit(ctx, writes)
 	t.ended = ErrEnded
 	t.unlock(ctx)

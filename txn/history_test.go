@@ -27,6 +27,7 @@ type mixer struct {
 	value   atomic.Uint64
 	keys    int
 	options txn.TxOptions
+	faults  bool            // errors are to be expected
 	counts  [3]atomic.Int64 // by outcome
 }
 
@@ -66,7 +67,8 @@ func (m *mixer) one(ctx context.Context, c *txn.Client, client int, rng *rand.Ra
 			h.Ops = append(h.Ops, isolation.Op{Kind: isolation.Append, Key: key, Value: v})
 		}
 	}
-	if err == nil {
+	committing := err == nil
+	if committing {
 		err = tx.Commit(ctx)
 	} else {
 		tx.Rollback(ctx)
@@ -79,11 +81,14 @@ func (m *mixer) one(ctx context.Context, c *txn.Client, client int, rng *rand.Ra
 		h.Outcome = isolation.Aborted
 	case errors.Is(err, consensus.ErrUnknown):
 		h.Outcome = isolation.Unknown
-	default:
-		h.Outcome = isolation.Aborted
-		if ctx.Err() == nil {
-			m.w.t.Errorf("client %d: %v", client, err)
+	case m.faults:
+		h.Outcome = isolation.Unknown
+		if !committing {
+			h.Outcome = isolation.Aborted
 		}
+	default:
+		m.w.t.Errorf("client %d: %v", client, err)
+		return
 	}
 	h.End = time.Since(m.began)
 	m.counts[h.Outcome].Add(1)

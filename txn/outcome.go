@@ -36,7 +36,7 @@ func (c *Client) settle(ctx context.Context, txn id.Txn, why error) (hlc.Timesta
 			return o.TS, nil
 		case err == nil:
 			return 0, &Refusal{Reason: Recovered}
-		case errors.Is(err, ErrOutcomeExpired) || ctx.Err() != nil:
+		case errors.Is(err, ErrOutcomeExpired) || ctx.Err() != nil || c.p.life.Err() != nil:
 			return 0, fmt.Errorf("%w: %w", why, err)
 		}
 		pause(ctx, wait)

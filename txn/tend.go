@@ -3,6 +3,8 @@ package txn
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/phantomdb/phantomdb/cluster"
@@ -10,6 +12,7 @@ import (
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
+	"github.com/phantomdb/phantomdb/txn/lock"
 	"github.com/phantomdb/phantomdb/txn/mvcc"
 )
 
@@ -36,6 +39,7 @@ func (p *Participant) tend() {
 			}
 		}
 		p.prune()
+		p.tendLocks()
 		pause(p.life, tendEvery)
 	}
 }
@@ -97,6 +101,42 @@ func (p *Participant) tendLed(r *cluster.Replica, store *mvcc.Store) {
 	}
 }
 
+// tendLocks takes locks from transactions that have gone without a word: their
+// coordinators do not know of them, or do not answer. What was prepared is pushed by
+// whoever waits for it.
+func (p *Participant) tendLocks() {
+	p.mu.Lock()
+	seats := make([]*seat, 0, len(p.seats))
+	for _, s := range p.seats {
+		seats = append(seats, s)
+	}
+	p.mu.Unlock()
+	type place struct {
+		s   *seat
+		key string
+		by  id.Key
+	}
+	holders := map[id.Key][]place{}
+	for _, s := range seats {
+		for _, w := range s.locks.Waits() {
+			for _, h := range s.locks.Holders(w.Key) {
+				if !h.Prepared && h.Owner != w.Owner {
+					holders[h.Owner] = append(holders[h.Owner], place{s, w.Key, w.Owner})
+				}
+			}
+		}
+	}
+	list := slices.Collect(maps.Keys(holders))
+	each(len(list), func(i int) {
+		if st, err := p.ask(p.life, list[i]); err == nil && st.state == standsOpen || p.life.Err() != nil {
+			return
+		}
+		for _, at := range holders[list[i]] {
+			at.s.locks.Abort(list[i], &lock.WoundedError{Owner: list[i], By: at.by, Key: at.key})
+		}
+	})
+}
+
 // raise gives up what is read below a timestamp.
 func (s *seat) raise(threshold hlc.Timestamp, unprotect []uint64) {
 	h := s.header()
@@ -110,13 +150,19 @@ func (s *seat) raise(threshold hlc.Timestamp, unprotect []uint64) {
 	}
 }
 
-// prune forgets seats of shards that are led elsewhere.
+// prune ends seats of shards that are led elsewhere, or have another span: what waits
+// in one would wait for ever. It forgets those of replicas that have gone. Others stay,
+// because a seat of the same term must not have the lease of an earlier one.
 func (p *Participant) prune() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for shard, s := range p.seats {
-		if l, ok := s.r.Holds(); s.left() != nil && (!ok || l.Term != s.term) {
-			delete(p.seats, shard)
+	for id, s := range p.seats {
+		l, ok := s.r.Holds()
+		if !ok && !s.r.Leads() || ok && l.Term != s.term || s.r.Header().Generation != s.generation {
+			s.leave(errMoved)
+		}
+		if _, err := p.node.Load().Replica(id); err != nil {
+			delete(p.seats, id)
 		}
 	}
 }

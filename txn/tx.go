@@ -36,6 +36,8 @@ type Tx struct {
 	spans  []meta.Span     // spans that it has read
 	locked []string        // keys at which it has locks
 
+	finishing bool // its end is still being told, and who asks is to be answered
+
 	ended error // why it takes no more calls, nil if it does
 }
 
@@ -127,6 +129,9 @@ func (t *Tx) fetch(ctx context.Context, key string, mode lock.Mode) (value []byt
 			body = (&getRequest{look: l, key: key}).encode()
 		} else {
 			service, body = serviceLock, (&lockRequest{look: l, key: key, mode: mode}).encode()
+			if len(t.locked) == 0 {
+				t.c.p.live.set(t.id.Key, standing{state: standsOpen})
+			}
 			t.locked = append(t.locked, key)
 		}
 		b, err := t.c.n.Call(ctx, service, key, body)

@@ -19,6 +19,9 @@ func (u *unlockRequest) encode() []byte { return appendKeys(u.txn.Append(nil), u
 // unlock gives up all locks. Nobody waits for that: those who stand behind them are let
 // go when it arrives, or wound the transaction.
 func (t *Tx) unlock(context.Context) {
+	if !t.finishing {
+		t.c.p.live.drop(t.id.Key)
+	}
 	if len(t.locked) == 0 {
 		return
 	}
