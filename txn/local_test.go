@@ -109,3 +109,27 @@ func (w *world) client(i int, o txn.ClientOptions) *txn.Client {
 	require.NoError(w.t, err)
 	return c
 }
+
+// dump logs what there is to know of a world in which nothing happens.
+func (w *world) dump() {
+	for i := range w.Dirs() {
+		n := w.Node(i + 1)
+		if n == nil {
+			w.t.Logf("node %d is down", i+1)
+			continue
+		}
+		w.t.Logf("node %d: %v\n%s", n.ID(), n.Err(), w.parts[i].Dump())
+		for _, g := range n.Host().Groups() {
+			if st, err := n.Host().Status(g); err == nil {
+				w.t.Logf("   %+v", st)
+			}
+		}
+	}
+	s, _ := w.Node(1).View()
+	for _, sh := range s.Shards() {
+		w.t.Logf("%+v", sh)
+	}
+	for _, m := range s.Moves() {
+		w.t.Logf("%+v", m)
+	}
+}

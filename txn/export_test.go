@@ -1,0 +1,46 @@
+package txn
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/phantomdb/phantomdb/txn/mvcc"
+)
+
+// Dump tells what there is to know of a participant whose clients wait.
+func (p *Participant) Dump() string {
+	var b strings.Builder
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, s := range p.seats {
+		l, holds := s.r.Holds()
+		ready := false
+		select {
+		case <-s.ready:
+			ready = true
+		default:
+		}
+		fmt.Fprintf(&b, "shard %d seat term=%d generation=%d ready=%t left=%v; holds=%t term=%d leads=%t %v; %d wait for latches\n",
+			id, s.term, s.generation, ready, s.left(), holds, l.Term, s.r.Leads(), s.r.Header(), s.latches.Waiting())
+		for _, w := range s.locks.Waits() {
+			fmt.Fprintf(&b, "   %v waits at %q: %v\n", w.Owner, w.Key, s.locks.Holders(w.Key))
+		}
+		if !holds {
+			continue
+		}
+		s.store.IntentsIn("", "", func(i *mvcc.Intent) bool {
+			fmt.Fprintf(&b, "   intent of %v at %q, %v\n", i.Txn, i.Write.Key, i.TS)
+			return true
+		})
+		s.store.Records(func(r *mvcc.Record) bool {
+			fmt.Fprintf(&b, "   record of %v, %v\n", r.Txn, r.Status)
+			return true
+		})
+		s.mu.Lock()
+		for txn := range s.pushing {
+			fmt.Fprintf(&b, "   pushes %v\n", txn)
+		}
+		s.mu.Unlock()
+	}
+	return b.String()
+}
