@@ -1,0 +1,9 @@
+package commit
+
+import (
+	"testing"
+
+	"github.com/phantomdb/phantomdb/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
