@@ -62,8 +62,8 @@
 //   - It evaluates a request while nothing else changes what Local tells, and answers
 //     when the effect is replicated. Fence and edge count as they are where the effect
 //     is applied. Both only rise; a merge of shards takes the higher.
-//   - It collects no version that is above the edge, so that for as long as a
-//     transaction has not expired each of its versions tells of it.
+//   - It collects versions below the edge only, so that each of a transaction's tells
+//     of it for as long as it has not expired.
 //   - Aborted records and tombstones go when the edge has passed the start of their
 //     transaction. Records that are Staging or Committed do not.
 //   - Key.Conflict stays: a version, not a lock, and as long as the edge is not past the

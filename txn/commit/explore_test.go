@@ -43,12 +43,13 @@ type search struct {
 	seen     map[state]uint32
 	list     []state
 	parents  []uint32
-	from, to []uint32 // ways
+	found    int      // ways on
+	from, to []uint32 // those of them on which nothing goes wrong
 	good     []uint32
 }
 
 // explore visits every state of a scene, breadth first, and then asks whether from
-// each of them there is a way on to a good end.
+// each of them there is a way on to a good end on which nothing more goes wrong.
 func explore(sc *scene, limit int) explored {
 	w := newWorld(sc)
 	first, err := w.first()
@@ -64,7 +65,7 @@ func explore(sc *scene, limit int) explored {
 			return explored{states: len(x.list), err: fmt.Errorf("more than %d states", limit)}
 		}
 	}
-	r := explored{states: len(x.list), ways: len(x.to), good: len(x.good)}
+	r := explored{states: len(x.list), ways: x.found, good: len(x.good)}
 	if i, ok := hangs(len(x.list), x.from, x.to, x.good); ok {
 		r.err, r.story = fmt.Errorf("no way leads from here to a good end"), x.story(i)
 	}
@@ -91,7 +92,9 @@ func (x *search) expand(i uint32) (last string, err error) {
 			x.seen[next] = j
 			x.list, x.parents = append(x.list, next), append(x.parents, i)
 		}
-		x.from, x.to = append(x.from, i), append(x.to, j)
+		if x.found++; next.left == s.left {
+			x.from, x.to = append(x.from, i), append(x.to, j)
+		}
 	})
 	if err != nil {
 		x.ways(s, true, func(what string, _ state, wrong error) {

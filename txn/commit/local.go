@@ -1,7 +1,9 @@
 package commit
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
@@ -41,7 +43,31 @@ type Key struct {
 	Conflict bool
 }
 
-// An Effect is what a request changes.
+// check returns an error that names what can not be.
+func (l Local) check() error {
+	for i, k := range l.Keys {
+		n := 0
+		for _, is := range []bool{k.Intent != 0, k.Applied != 0, k.Buried} {
+			if is {
+				n++
+			}
+		}
+		switch {
+		case n > 1:
+			return fmt.Errorf("commit: key %d has %+v", i, k)
+		case k.Intent != 0 && !k.Holder.Zero():
+			return fmt.Errorf("commit: key %d has an intent beside that of %v", i, k.Holder)
+		case k.Applied != 0 && (l.Record.Status == Staging || l.Record.Status == Aborted):
+			return fmt.Errorf("commit: key %d was applied, and the record is %v", i, l.Record)
+		}
+	}
+	if l.Record.Status == Expired {
+		return fmt.Errorf("commit: record %v", l.Record)
+	}
+	return nil
+}
+
+// An Effect is what a request changes. The values of intents are the driver's.
 type Effect struct {
 	// Lay are the keys that get an intent, at LayTS.
 	Lay   []string
@@ -62,6 +88,29 @@ type Effect struct {
 // Empty reports whether nothing changes, so that there is nothing to replicate.
 func (e Effect) Empty() bool {
 	return len(e.Lay)+len(e.Commit)+len(e.Drop)+len(e.Bury) == 0 && e.Put.Status == Pending && !e.Forget
+}
+
+func (e Effect) String() string {
+	var list []string
+	add := func(what string, keys []string, at string) {
+		if len(keys) > 0 {
+			list = append(list, what+" "+strings.Join(keys, ",")+at)
+		}
+	}
+	add("lay", e.Lay, fmt.Sprintf(" ts=%v", e.LayTS))
+	add("commit", e.Commit, fmt.Sprintf(" ts=%v", e.CommitTS))
+	add("drop", e.Drop, "")
+	add("bury", e.Bury, "")
+	if e.Put.Status != Pending {
+		list = append(list, "record "+e.Put.String())
+	}
+	if e.Forget {
+		list = append(list, "forget")
+	}
+	if e.Empty() {
+		list = append(list, "nothing")
+	}
+	return strings.Join(list, "; ")
 }
 
 // closed says whether the transaction can begin nothing here any more: neither lay an

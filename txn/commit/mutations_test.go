@@ -49,10 +49,10 @@ func says[R Reply](name string, change func(R) R) mutation {
 }
 
 // coordinates is a mutation of coordinators.
-func coordinates(name string, f func(sc *scene, c *Coordinator, in Input, out []Output) []Output) mutation {
-	return mutation{name: name, stepped: func(sc *scene, m machine, in Input, out []Output) []Output {
+func coordinates(name string, f func(c *Coordinator, in Input, out []Output) []Output) mutation {
+	return mutation{name: name, stepped: func(m machine, in Input, out []Output) []Output {
 		if c, ok := m.(*Coordinator); ok {
-			return f(sc, c, in, out)
+			return f(c, in, out)
 		}
 		return out
 	}}
@@ -60,7 +60,7 @@ func coordinates(name string, f func(sc *scene, c *Coordinator, in Input, out []
 
 // recovers is a mutation of recoveries.
 func recovers(name string, f func(r *Recovery, in Input, out []Output) []Output) mutation {
-	return mutation{name: name, stepped: func(_ *scene, m machine, in Input, out []Output) []Output {
+	return mutation{name: name, stepped: func(m machine, in Input, out []Output) []Output {
 		if r, ok := m.(*Recovery); ok {
 			return f(r, in, out)
 		}
@@ -78,38 +78,38 @@ func final(why Reason) func(PrepareReply) PrepareReply {
 }
 
 var (
-	resolvesEarly = coordinates("resolve before the record is committed", func(_ *scene, c *Coordinator, _ Input, out []Output) []Output {
+	resolvesEarly = coordinates("resolve before the record is committed", func(c *Coordinator, _ Input, out []Output) []Output {
 		if c.phase == committing && asks[Decide](out) {
 			out = sends(out, 1, Resolve{Txn: c.plan.Txn, Keys: b, Commit: true, TS: c.outcome.TS})
 		}
 		return out
 	})
-	acksEarly = coordinates("acknowledge before the record is committed", func(_ *scene, c *Coordinator, _ Input, out []Output) []Output {
+	acksEarly = coordinates("acknowledge before the record is committed", func(c *Coordinator, _ Input, out []Output) []Output {
 		if c.phase == committing && asks[Decide](out) && !c.acked {
 			c.ack(c.outcome)
 			out = append(out, c.out[len(c.out)-1])
 		}
 		return out
 	})
-	forgetsEarly = coordinates("forget before all is resolved", func(_ *scene, c *Coordinator, _ Input, out []Output) []Output {
+	forgetsEarly = coordinates("forget before all is resolved", func(c *Coordinator, _ Input, out []Output) []Output {
 		if c.outcome.Status == Committed && asks[Resolve](out) {
 			out = sends(out, 0, Forget{Txn: c.plan.Txn})
 		}
 		return out
 	})
 	// The Prepare has been made, so that the record is not floating.
-	floats = coordinates("take pushed intents for good", func(_ *scene, c *Coordinator, _ Input, out []Output) []Output {
+	floats = coordinates("take pushed intents for good", func(c *Coordinator, _ Input, out []Output) []Output {
 		c.plan.Floating = true
 		return out
 	})
-	abandons = coordinates("give up without asking the anchor", func(_ *scene, c *Coordinator, in Input, out []Output) []Output {
+	abandons = coordinates("give up without asking the anchor", func(c *Coordinator, in Input, out []Output) []Output {
 		if in.Kind == GiveUp && c.phase == aborting {
 			c.ack(c.outcome)
 			out = append(out, c.out[len(c.out)-1])
 		}
 		return out
 	})
-	asksOnce = coordinates("send nothing again", func(_ *scene, _ *Coordinator, in Input, out []Output) []Output {
+	asksOnce = coordinates("send nothing again", func(_ *Coordinator, in Input, out []Output) []Output {
 		if in.Kind == Retry {
 			return nil
 		}
@@ -147,6 +147,10 @@ var mutations = []struct {
 		alone("", OneRound, false, 1, budget{wound: 1, double: 1}), "and now is committed"},
 	{says("take a refusal below the edge for final", final(TooOld)),
 		alone("", OneRound, false, 1, budget{move: 1, double: 1}), "and now is"},
+	{says("take a part that is refused for clean", func(r PrepareReply) PrepareReply {
+		r.Clean = r.Clean || r.Answer == Refused
+		return r
+	}), alone("", TwoPhase, false, 1, budget{double: 1}), "left intents [a]"},
 	{says("take an expired one for aborted", func(r QueryReply) QueryReply {
 		if r.Record.Status == Expired {
 			r.Record.Status = Aborted

@@ -83,6 +83,7 @@ func scenes(s size) []*scene {
 	}{{OneRound, false}, {OneRound, true}, {TwoPhase, false}, {TwoPhase, true}} {
 		list = append(list,
 			alone("accidents", v.p, v.floating, 1, budget{push: 1, crash: 1, lose: s.up(1), giveUp: s.up(1)}),
+			alone("unaided", v.p, v.floating, 0, budget{push: 1, lose: 1 + s.up(1), double: s.up(1), giveUp: 1, wound: 1}),
 			alone("doubles", v.p, v.floating, 1, budget{push: 1, double: 1 + s.more(1), crash: s.up(1)}),
 		)
 		if v.floating && s != huge {
@@ -106,6 +107,11 @@ func scenes(s size) []*scene {
 	}
 	if s != brief {
 		list = append(list, crossed(OneRound, TwoPhase, false, budget{push: s.more(1)}))
+	}
+	for _, p := range []Protocol{OneRound, TwoPhase} {
+		polite := chained(p, OneRound, false, budget{lose: 1, push: 1})
+		polite.name, polite.together = "polite", 0
+		list = append(list, polite)
 	}
 	waiting := chained(OneRound, TwoPhase, false, budget{crash: 1 + s.up(1), push: s.up(1), double: s.more(1)})
 	waiting.name, waiting.patient, waiting.together = "patience", true, 2

@@ -213,12 +213,11 @@ func (p *play) deliver(i int) {
 	if _, ok := e.req.(Prepare); ok && p.refuse[e.shard] {
 		l.Refuse, p.refuse[e.shard] = Wounded, false
 	}
+	require.NoError(p.t, l.check())
 	effect, reply := evaluate(e.req, l, ts)
 	_, err := sh.apply(p.sc, 0, effect)
 	require.NoError(p.t, err)
-	if effect.Empty() {
-		p.say("nothing changes")
-	}
+	p.say("   %v", effect)
 	if e.actor != nobody {
 		e.req, e.reply = nil, reply
 		p.post(e)

@@ -196,7 +196,7 @@ func (w *world) run(actor int, from ident, in Input) (r stepResult) {
 		out = slices.Clone(m.Step(in))
 	}
 	if f := w.sc.broken.stepped; f != nil {
-		out = f(w.sc, m, in, out)
+		out = f(m, in, out)
 	} else if err := m.check(); err != nil {
 		return stepResult{err: err}
 	}
@@ -285,6 +285,8 @@ func (w *world) evaluate(key evalKey) evalResult {
 	}
 	if f := w.sc.broken.before; f != nil {
 		f(e.req, &l)
+	} else if err := l.check(); err != nil {
+		return evalResult{err: err}
 	}
 	effect, reply := evaluate(e.req, l, ts)
 	if f := w.sc.broken.after; f != nil {

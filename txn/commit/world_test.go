@@ -34,7 +34,7 @@ type mutation struct {
 	before func(req Request, l *Local)
 	after  func(req Request, l Local, e *Effect, r Reply) Reply
 	// stepped changes what a machine did.
-	stepped func(sc *scene, m machine, in Input, out []Output) []Output
+	stepped func(m machine, in Input, out []Output) []Output
 }
 
 // machine is what Coordinator and Recovery have in common.
