@@ -70,6 +70,8 @@
 //     start. What a table of locks refuses is Local.Refuse.
 //   - A shard that does not have all keys of a request does not look at it, and the
 //     coordinator is told with Resplit.
+//   - The window is longer than a transaction may take with all its tries, which keep
+//     its start: one that began below the edge is refused.
 //   - A record that has not been resolved is found by somebody: by whom its intents are
 //     in the way, or who looks through the records of nodes that have died.
 //
@@ -88,9 +90,9 @@
 //  7. As long as recoveries may run, every transaction can come to its end.
 //  8. A transaction is Expired for nobody inside the window.
 //
-// The tests visit all states of small worlds for this, with messages that are lost,
-// doubled and late, and break the protocol in many places to see that they would find
-// it.
+// The tests visit all states of small worlds for this, and some of larger ones, with
+// messages that are lost, doubled and late, and break the protocol in many places to
+// see that they would find it.
 //
 // # Departures
 //

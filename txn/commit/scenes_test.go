@@ -91,7 +91,7 @@ func scenes(s size) []*scene {
 		}
 		list = append(list,
 			alone("aborts", v.p, v.floating, 1, budget{giveUp: 1, wound: 1, double: s.up(1), crash: s.more(1), push: s.more(1)}),
-			alone("rivals", v.p, v.floating, 1+int(s.up(1)), budget{crash: s.more(1), push: s.more(1)}),
+			alone("rivals", v.p, v.floating, 1+int(s.up(1)), budget{crash: s.up(1), push: s.more(1), double: s.more(1)}),
 			alone("fences", v.p, v.floating, 1, budget{fence: 2, double: s.up(1), push: s.more(1), giveUp: s.more(1)}),
 			alone("window", v.p, v.floating, 1, budget{move: 2, double: s.up(1), push: s.more(1), giveUp: s.more(1)}),
 			wide("split", v.p, v.floating, budget{split: 1, crash: s.up(1), double: s.more(1), push: s.more(1)}),

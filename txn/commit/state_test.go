@@ -82,6 +82,7 @@ type world struct {
 }
 
 type stepKey struct {
+	actor             int
 	machine, envelope ident
 	kind              InputKind
 	ok                bool
@@ -156,7 +157,7 @@ const bounced InputKind = 100
 
 // step has an actor take an input.
 func (w *world) step(s *state, actor int, in Input, from ident) error {
-	key := stepKey{machine: s.actors[actor], envelope: from, kind: in.Kind, ok: in.OK}
+	key := stepKey{actor: actor, machine: s.actors[actor], envelope: from, kind: in.Kind, ok: in.OK}
 	r, ok := w.stepped[key]
 	if !ok {
 		r = w.run(actor, s.actors[actor], in)
