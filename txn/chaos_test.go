@@ -77,7 +77,7 @@ func TestTransactionsUnderFaults(t *testing.T) {
 	}
 	f.heal(t)
 	before := m.counts[isolation.Committed].Load()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(40 * time.Second)
 	for m.counts[isolation.Committed].Load() < before+50 {
 		if time.Now().After(deadline) {
 			w.dump()

@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/phantomdb/phantomdb/cluster"
@@ -62,6 +63,8 @@ type committer struct {
 	alone    bool
 	parts    []*share // the first has the anchor
 	promised []string
+
+	asked atomic.Bool // the anchor's shard was asked more than once: the first may arrive yet
 }
 
 // run prepares all parts, and goes on by what comes of it.
@@ -129,6 +132,9 @@ func (c *committer) prepare(ctx context.Context, i int) (hlc.Timestamp, error) {
 		case !errors.Is(err, consensus.ErrUnknown) || ctx.Err() != nil || time.Since(began) > c.c.o.Patience:
 			return 0, err
 		}
+		if i == 0 {
+			c.asked.Store(true)
+		}
 		pause(ctx, time.Millisecond)
 	}
 }
@@ -180,8 +186,8 @@ func (c *committer) decide(ctx context.Context, ts hlc.Timestamp) (hlc.Timestamp
 // part with the anchor said.
 func (c *committer) abort(ctx context.Context, no *Refusal, anchor error) (hlc.Timestamp, error) {
 	var said *Refusal
-	if c.protocol == OneRound && !errors.As(anchor, &said) {
-		// There may be a record.
+	if c.protocol == OneRound && (c.asked.Load() || !errors.As(anchor, &said)) {
+		// There is a record, or may come to be one.
 		f, err := c.c.p.decide(ctx, c.txn, 0, nil)
 		if err != nil {
 			return c.c.settle(ctx, c.txn, err)
