@@ -102,7 +102,8 @@ func TestReplicasFollowTheNodes(t *testing.T) {
 	require.ErrorIs(t, again.Joined(within(t, 20*time.Second)), meta.ErrRemoved)
 	require.ErrorIs(t, again.Err(), meta.ErrRemoved)
 	require.ErrorIs(t, again.Host().Campaign(consensus.GroupID(ids[0])), consensus.ErrRejected)
-	s, _ := l.Node(1).View()
+	s, err := l.Node(1).Latest(within(t, 20*time.Second))
+	require.NoError(t, err)
 	require.True(t, s.Removed(again.ID()))
 	for _, n := range l.Nodes()[:3] {
 		require.NoError(t, n.Err())
