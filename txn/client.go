@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/txn/commit"
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
 )
@@ -38,23 +39,16 @@ func (l Level) String() string {
 }
 
 // A Protocol is how a transaction of several shards commits.
-type Protocol byte
+type Protocol = commit.Protocol
 
 // The protocols.
 const (
 	// OneRound lays all intents and the record at once, and is committed when all are
 	// there: one round of consensus.
-	OneRound Protocol = iota
+	OneRound = commit.OneRound
 	// TwoPhase makes the record when all intents are there: two rounds.
-	TwoPhase
+	TwoPhase = commit.TwoPhase
 )
-
-func (p Protocol) String() string {
-	if p > TwoPhase {
-		return fmt.Sprintf("protocol %d", byte(p))
-	}
-	return [...]string{"oneround", "2pc"}[p]
-}
 
 // ClientOptions configures a Client. A zero field selects its default.
 type ClientOptions struct {

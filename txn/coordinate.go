@@ -3,39 +3,43 @@ package txn
 import (
 	"context"
 	"errors"
-	"sync/atomic"
+	"fmt"
 	"time"
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/txn/commit"
 	"github.com/phantomdb/phantomdb/txn/hlc"
-	"github.com/phantomdb/phantomdb/txn/id"
-	"github.com/phantomdb/phantomdb/txn/mvcc"
 )
 
+// commitsAtOnce bounds the transactions of several shards that a node is committing, or
+// has committed and not resolved yet.
+const commitsAtOnce = 4096
+
 // commitParts commits what a transaction writes in several shards.
-func (t *Tx) commitParts(ctx context.Context, parts []*share, at hlc.Timestamp) (hlc.Timestamp, error) {
-	c := &committer{t: t, c: t.c, txn: t.id, at: at, parts: parts, protocol: t.protocol}
-	for _, p := range parts {
-		for i := range p.writes {
-			c.promised = append(c.promised, p.writes[i].Key)
-		}
-	}
+func (t *Tx) commitParts(ctx context.Context, parts []*share, ts hlc.Timestamp) (hlc.Timestamp, error) {
+	c := &committer{t: t, p: t.c.p, parts: parts, alone: t.level == Snapshot && len(t.points)+len(t.spans) > 0}
 	spans := t.readSpans()
 	if t.level == Snapshot {
-		c.alone, spans = len(spans) > 0, nil
+		spans = nil
 	}
+	plan := commit.Plan{Txn: t.id, Protocol: t.protocol, TS: ts, Floating: t.level == Snapshot || !t.readsMore()}
 	for _, p := range parts {
 		p.spans, spans = within(p.home, spans)
+		plan.Parts = append(plan.Parts, p.keys())
 	}
 	// What is read where nothing is written must be known to be the same before
 	// anybody can find all that is promised.
 	if len(spans) > 0 {
-		if err := t.recheck(ctx, spans, at); err != nil {
+		if err := t.recheck(ctx, spans, ts); err != nil {
 			return 0, err
 		}
 	}
-	c.rigid = t.level != Snapshot && t.readsMore()
+	m, err := commit.NewCoordinator(plan)
+	if err != nil {
+		return 0, err
+	}
+	c.plan, c.m = plan, m
 	return c.run(ctx)
 }
 
@@ -52,227 +56,236 @@ func (t *Tx) readsMore() bool {
 	return false
 }
 
-// A committer coordinates the commit of one transaction.
+// A committer drives the coordinator of one transaction.
 type committer struct {
-	t        *Tx
-	c        *Client
-	txn      id.Txn
-	protocol Protocol
-	at       hlc.Timestamp
-	rigid    bool
-	alone    bool
-	parts    []*share // the first has the anchor
-	promised []string
+	t     *Tx
+	p     *Participant
+	m     *commit.Coordinator
+	plan  commit.Plan
+	alone bool
+	parts []*share // of the coordinator's parts
 
-	asked atomic.Bool // the anchor's shard was asked more than once: the first may arrive yet
+	answers chan answered
+	out     int       // answers that are still to come
+	late    time.Time // when the first was not known, from which patience counts
+	why     *Refusal  // the first
+
+	acked, over bool
+	outcome     commit.Outcome
+	refresh     hlc.Timestamp // to which the coordinator waits for what was read to be refreshed
 }
 
-// run prepares all parts, and goes on by what comes of it.
+// An answered is what came of a request to a part.
+type answered struct {
+	part    int
+	n       int  // of the part's requests
+	prepare bool // what it was
+	reply   commit.Reply
+	err     error
+}
+
+// run returns when it is certain how the transaction ends, and has the rest done.
 func (c *committer) run(ctx context.Context) (hlc.Timestamp, error) {
-	stamps := make([]hlc.Timestamp, len(c.parts))
-	errs := make([]error, len(c.parts))
-	each(len(c.parts), func(i int) { stamps[i], errs[i] = c.prepare(ctx, i) })
-	at := c.at
-	var no *Refusal
-	for i, err := range errs {
-		at = max(at, stamps[i])
-		if err != nil {
-			var n *Refusal
-			if errors.As(err, &n) && n.Reason == already {
-				return c.committed(n.TS)
-			}
-			if !errors.As(err, &no) {
-				no = &Refusal{Reason: Recovered}
-			}
-		}
+	select {
+	case c.p.commits <- struct{}{}:
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: %w", consensus.ErrRejected, context.Cause(ctx))
+	case <-c.p.life.Done():
+		return 0, errClosed
 	}
-	if no != nil {
-		return c.abort(ctx, no, errs[0])
+	c.t.finishing = true
+	c.answers = make(chan answered, 2*len(c.parts))
+	c.do(ctx, c.m.Step(commit.Input{Kind: commit.Begin}))
+	err := c.drive(ctx, func() bool { return c.acked })
+	c.p.work.Go(c.finish)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w: %w", consensus.ErrUnknown, err)
+	case c.outcome.Status == commit.Committed:
+		return c.outcome.TS, nil
+	case c.outcome.Status == commit.Expired:
+		return 0, ErrOutcomeExpired
+	case c.why == nil:
+		return 0, &Refusal{Reason: reasons[c.outcome.Reason]}
 	}
-	if c.protocol == OneRound && (!c.rigid || at == c.at) {
-		return c.committed(at)
-	}
-	if c.rigid && at > c.at {
-		if err := c.t.recheck(ctx, c.t.readSpans(), at); err != nil {
-			if !errors.As(err, &no) {
-				no = &Refusal{Reason: Recovered}
-			}
-			return c.abort(ctx, no, nil)
-		}
-	}
-	return c.decide(ctx, at)
+	return 0, c.why
 }
 
-// prepare has one part prepared.
-func (c *committer) prepare(ctx context.Context, i int) (hlc.Timestamp, error) {
-	w := &writeRequest{
-		txn: c.txn, mode: modePrepare, at: c.at, read: c.t.at, rigid: c.rigid, alone: c.alone, spans: c.parts[i].spans, writes: c.parts[i].writes,
+// finish has done what is left when the client knows how the transaction ended.
+func (c *committer) finish() {
+	defer func() { <-c.p.commits }()
+	defer c.p.live.drop(c.plan.Txn.Key)
+	_ = c.drive(c.p.life, func() bool { return c.over })
+	for ; c.out > 0; c.out-- {
+		<-c.answers
 	}
-	if i == 0 && c.protocol == OneRound {
-		w.mode, w.promised = modeStage, c.promised
+}
+
+// drive goes on until something is so, or ctx ends.
+func (c *committer) drive(ctx context.Context, until func() bool) error {
+	for !until() {
+		select {
+		case a := <-c.answers:
+			c.out--
+			c.take(ctx, a)
+		case <-ctx.Done():
+			c.do(c.p.life, c.m.Step(commit.Input{Kind: commit.GiveUp, Reason: commit.Deadline}))
+			if until() {
+				return nil
+			}
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// do does what the coordinator wants.
+func (c *committer) do(ctx context.Context, outs []commit.Output) {
+	for _, o := range outs {
+		switch o.Kind {
+		case commit.Send:
+			c.send(ctx, o.Part, o.Request)
+		case commit.Refresh:
+			c.refresh = o.TS
+		case commit.Ack:
+			c.acked, c.outcome = true, o.Outcome
+			st := standing{state: standsAborted}
+			if o.Outcome.Status == commit.Committed {
+				st = standing{standsCommitted, o.Outcome.TS}
+			}
+			c.p.live.set(c.plan.Txn.Key, st)
+		case commit.Finished:
+			c.over = true
+		}
+	}
+	if at := c.refresh; at != 0 {
+		c.refresh = 0
+		err := c.t.recheck(ctx, c.t.readSpans(), at)
+		c.blame(err)
+		c.do(ctx, c.m.Step(commit.Input{Kind: commit.Refreshed, OK: err == nil}))
+	}
+}
+
+// blame keeps the first refusal, for the client.
+func (c *committer) blame(err error) {
+	var no *Refusal
+	if errors.As(err, &no) && c.why == nil {
+		c.why = no
+	}
+}
+
+// send sends a request to a part. What is said before the client knows how it ends is
+// said for as long as the client waits.
+func (c *committer) send(ctx context.Context, part int, m commit.Request) {
+	if c.acked {
+		ctx = c.p.life
+	}
+	p := c.parts[part]
+	p.sent++
+	c.out++
+	a := answered{part: part, n: p.sent}
+	prepare, ok := m.(commit.Prepare)
+	if a.prepare = ok; ok {
+		p.prepares++
+	}
+	go func() {
+		if ok {
+			a.reply, a.err = c.prepare(ctx, p, &prepare)
+		} else {
+			a.reply, a.err = c.p.tell(ctx, m)
+		}
+		if a.err != nil && !errors.As(a.err, new(*Refusal)) {
+			pause(ctx, min(time.Millisecond<<min(a.n, 6), 50*time.Millisecond)) // before it is asked again
+		}
+		c.answers <- a
+	}()
+}
+
+// prepare has a part prepared.
+func (c *committer) prepare(ctx context.Context, p *share, m *commit.Prepare) (commit.Reply, error) {
+	w := &writeRequest{
+		txn: m.Txn, mode: modePrepare, at: m.TS, read: c.t.at, rigid: !c.plan.Floating, alone: c.alone, spans: p.spans, writes: p.writes,
+	}
+	if len(m.Promises) > 0 {
+		w.mode, w.promised = modeStage, m.Promises
 	}
 	span := cover(w.writes)
 	for _, sp := range w.spans {
 		span = union(span, sp)
 	}
-	body := w.encode()
-	for began := time.Now(); ; {
-		b, err := c.c.n.CallSpan(ctx, serviceWrite, span, body)
-		switch {
-		case err == nil:
-			r := read(b)
-			if err := r.verdict(serviceWrite); err != nil {
-				return 0, err
-			}
-			ts := r.ts()
-			return ts, r.end(serviceWrite)
-		case errors.Is(err, cluster.ErrSplit):
-			// The transaction begins anew, with the shards that there are now.
-			return 0, &Refusal{Reason: Conflict, Key: w.writes[0].Key}
-		case !errors.Is(err, consensus.ErrUnknown) || ctx.Err() != nil || time.Since(began) > c.c.o.Patience:
-			return 0, err
-		}
-		if i == 0 {
-			c.asked.Store(true)
-		}
-		pause(ctx, time.Millisecond)
+	b, err := c.t.c.n.CallSpan(ctx, serviceWrite, span, w.encode())
+	if err != nil {
+		return nil, err
 	}
+	return parsePrepared(b)
 }
 
-// committed goes on with a transaction that is committed, whoever asks.
-func (c *committer) committed(ts hlc.Timestamp) (hlc.Timestamp, error) {
-	c.t.finishing = true
-	c.c.p.live.set(c.txn.Key, standing{standsCommitted, ts})
-	c.c.p.work.Go(func() { c.finish(ts) })
-	return ts, nil
-}
-
-// finish makes the record say that the transaction is committed, and then has the
-// intents ended.
-func (c *committer) finish(ts hlc.Timestamp) {
-	p := c.c.p
-	defer p.live.drop(c.txn.Key)
-	f, err := p.decide(p.life, c.txn, ts, c.promised)
-	if err != nil || f.status != mvcc.Committed {
-		return // whoever meets an intent finds out
-	}
-	p.resolveAll(p.life, c.txn, ts, c.promised)
-}
-
-// decide has the anchor's shard say that the transaction is committed at ts.
-func (c *committer) decide(ctx context.Context, ts hlc.Timestamp) (hlc.Timestamp, error) {
-	f, err := c.c.p.decide(ctx, c.txn, ts, c.promised)
+// take tells the coordinator what came of a request.
+func (c *committer) take(ctx context.Context, a answered) {
+	p := c.parts[a.part]
+	var no *Refusal
 	switch {
-	case err != nil && !errors.As(err, new(*Refusal)):
-		return c.c.settle(ctx, c.txn, err)
-	case err != nil:
-		var no *Refusal
-		errors.As(err, &no)
-		return c.abort(ctx, no, err)
-	case f.status == mvcc.Committed:
-		c.t.finishing = true
-		c.c.p.live.set(c.txn.Key, standing{standsCommitted, f.ts})
-		c.c.p.work.Go(func() {
-			defer c.c.p.live.drop(c.txn.Key)
-			c.c.p.resolveAll(c.c.p.life, c.txn, f.ts, c.promised)
-		})
-		return f.ts, nil
+	case a.prepare && errors.As(a.err, &no):
+		c.blame(no)
+		// Of one that was asked once, and has answered, nothing is to come any more.
+		final := no.final || !no.laid && p.prepares == 1
+		a.reply = commit.PrepareReply{Answer: commit.Refused, Reason: commit.Conflict, Final: final, Clean: !no.laid}
+	case a.err == nil:
+	case a.n < p.sent:
+		return // it was asked something else since
+	case errors.Is(a.err, cluster.ErrSplit):
+		c.resplit(ctx, a.part)
+		return
+	default:
+		c.again(ctx, a)
+		return
 	}
-	c.dropIntents()
-	return 0, &Refusal{Reason: Recovered}
+	c.do(ctx, c.m.Step(commit.Input{Kind: commit.Got, Part: a.part, Reply: a.reply}))
 }
 
-// abort ends the transaction, unless others have committed it. anchor is what the
-// part with the anchor said.
-func (c *committer) abort(ctx context.Context, no *Refusal, anchor error) (hlc.Timestamp, error) {
-	var said *Refusal
-	if c.protocol == OneRound && (c.asked.Load() || !errors.As(anchor, &said)) {
-		// There is a record, or may come to be one.
-		f, err := c.c.p.decide(ctx, c.txn, 0, nil)
-		if err != nil {
-			return c.c.settle(ctx, c.txn, err)
-		}
-		if f.status == mvcc.Committed {
-			return c.committed(f.ts)
-		}
+// again has a part asked again that has not answered.
+func (c *committer) again(ctx context.Context, a answered) {
+	if c.p.life.Err() != nil {
+		return
 	}
-	c.dropIntents()
-	return 0, no
+	if c.late.IsZero() {
+		c.late = time.Now()
+	}
+	in := commit.Input{Kind: commit.Unknown, Part: a.part}
+	if !c.acked && time.Since(c.late) > c.t.c.o.Patience {
+		c.late = time.Now()
+		c.do(ctx, c.m.Step(commit.Input{Kind: commit.GiveUp, Reason: commit.Deadline}))
+	}
+	c.do(ctx, c.m.Step(in))
 }
 
-// dropIntents ends the intents of a transaction that was aborted.
-func (c *committer) dropIntents() {
-	p := c.c.p
-	c.t.finishing = true
-	p.live.set(c.txn.Key, standing{state: standsAborted})
-	p.work.Go(func() {
-		defer p.live.drop(c.txn.Key)
-		p.resolveAll(p.life, c.txn, 0, c.promised)
-	})
-}
-
-// decide has the anchor's shard end a transaction, and returns how it has.
-func (p *Participant) decide(ctx context.Context, txn id.Txn, ts hlc.Timestamp, promised []string) (f finding, err error) {
-	body := (&endRequest{txn: txn, ts: ts, keys: promised}).encode()
-	err = p.persist(ctx, func() error {
-		b, err := p.node.Load().Call(ctx, serviceDecide, txn.Anchor, body)
-		if err == nil {
-			f, err = parseFinding(serviceDecide, b)
-		}
-		return err
-	})
-	return f, err
-}
-
-// persist calls fn until it returns something else than that nobody knows: what it does
-// can be done again.
-func (p *Participant) persist(ctx context.Context, fn func() error) error {
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		err := fn()
-		if err == nil || !errors.Is(err, consensus.ErrUnknown) || ctx.Err() != nil || p.life.Err() != nil {
-			return err
-		}
-		pause(ctx, wait)
+// resplit divides a part whose keys are in several shards by now.
+func (c *committer) resplit(ctx context.Context, i int) {
+	old := c.parts[i]
+	list, spans := c.t.split(old.writes), old.spans
+	var keys [][]string
+	for _, p := range list {
+		p.prepares = old.prepares
+		p.spans, spans = within(p.home, spans)
+		keys = append(keys, p.keys())
+	}
+	c.parts = append(c.parts, list...)
+	var err error
+	if len(spans) > 0 && !c.acked {
+		err = c.t.recheck(ctx, spans, c.plan.TS)
+		c.blame(err)
+	}
+	c.do(ctx, c.m.Resplit(i, keys))
+	if err != nil {
+		c.do(ctx, c.m.Step(commit.Input{Kind: commit.GiveUp, Reason: commit.RefreshFailed}))
 	}
 }
 
-// resolveAll ends the intents of a transaction at keys in all shards, and then has its
-// record forgotten.
-func (p *Participant) resolveAll(ctx context.Context, txn id.Txn, ts hlc.Timestamp, keys []string) {
-	n := p.node.Load()
-	var byShard [][]string
-	place := map[uint64]int{}
-	for _, key := range keys {
-		at, _ := n.Locate(key)
-		i, ok := place[uint64(at.Shard)]
-		if !ok {
-			i = len(byShard)
-			place[uint64(at.Shard)], byShard = i, append(byShard, nil)
-		}
-		byShard[i] = append(byShard[i], key)
+// keys are those that a share writes.
+func (p *share) keys() []string {
+	list := make([]string, len(p.writes))
+	for i := range p.writes {
+		list[i] = p.writes[i].Key
 	}
-	errs := make([]error, len(byShard))
-	each(len(byShard), func(i int) { errs[i] = p.resolve(ctx, txn, ts, byShard[i], false) })
-	if ts != 0 && errors.Join(errs...) == nil {
-		_ = p.resolve(ctx, txn, ts, []string{txn.Anchor}, true) // or whoever comes to it later
-	}
-}
-
-// resolve ends intents at keys of one shard, or of several if that was split.
-func (p *Participant) resolve(ctx context.Context, txn id.Txn, ts hlc.Timestamp, keys []string, forget bool) error {
-	n := p.node.Load()
-	body := (&endRequest{txn: txn, ts: ts, force: forget, keys: keys}).encode()
-	err := p.persist(ctx, func() error {
-		_, err := n.CallSpan(ctx, serviceResolve, coverKeys(keys), body)
-		return err
-	})
-	if errors.Is(err, cluster.ErrSplit) {
-		for _, key := range keys {
-			if err := p.resolve(ctx, txn, ts, []string{key}, forget); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return err
+	return list
 }

@@ -35,18 +35,19 @@ const (
 	// RolledBack: its client gave it up.
 	RolledBack
 
+	// Unreached: a shard did not answer in time, and none of it was carried out.
+	Unreached
+
 	// pushed: the timestamp must be TS or later. A client is not told.
 	pushed
-	// already: it was committed, at TS. A client is told so otherwise.
-	already
 )
 
 func (r Reason) String() string {
-	if r < Conflict || r > already {
+	if r < Conflict || r > pushed {
 		return fmt.Sprintf("reason %d", byte(r))
 	}
 	return [...]string{
-		"conflict", "wounded", "died", "deadlock", "recovered", "fenced", "expired", "out of range", "no counter", "rolled back", "pushed", "already",
+		"conflict", "wounded", "died", "deadlock", "recovered", "fenced", "expired", "out of range", "no counter", "rolled back", "unreached", "pushed",
 	}[r-Conflict]
 }
 
@@ -56,6 +57,10 @@ type Refusal struct {
 	Key    string
 	By     id.Key        // whom it met, if that is known
 	TS     hlc.Timestamp // of what it met, if that is known
+
+	// Of one who was to prepare: final says that it never will be at all keys, and laid
+	// that it is at some.
+	final, laid bool
 }
 
 func (e *Refusal) Error() string {

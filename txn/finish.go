@@ -203,6 +203,9 @@ type share struct {
 	home   meta.Span
 	writes []mvcc.Write
 	spans  []meta.Span // what it has read there
+	// sent are the requests that were sent about it, and prepares those of them that
+	// were to prepare it.
+	sent, prepares int
 }
 
 // split divides writes among shards.

@@ -2,10 +2,11 @@ package txn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/txn/commit"
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
 )
@@ -27,20 +28,35 @@ func (c *Client) Outcome(ctx context.Context, txn id.Txn) (Outcome, error) {
 	return c.p.outcome(ctx, txn)
 }
 
+// outcome recovers a transaction.
+func (p *Participant) outcome(ctx context.Context, txn id.Txn) (Outcome, error) {
+	r := p.recover(txn, commit.Hint{Abort: commit.Abandoned})
+	select {
+	case <-r.known:
+	case <-ctx.Done():
+		return Outcome{}, fmt.Errorf("txn: outcome of %v: %w: %w", txn, consensus.ErrUnknown, context.Cause(ctx))
+	}
+	switch {
+	case r.err != nil:
+		return Outcome{}, r.err
+	case r.outcome.Status == commit.Expired:
+		return Outcome{}, fmt.Errorf("txn: outcome of %v: %w", txn, ErrOutcomeExpired)
+	case r.outcome.Status == commit.Committed:
+		return Outcome{Committed: true, TS: r.outcome.TS}, nil
+	}
+	return Outcome{}, nil
+}
+
 // settle finds out what came of a commit that nobody answered.
 func (c *Client) settle(ctx context.Context, txn id.Txn, why error) (hlc.Timestamp, error) {
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		o, err := c.Outcome(ctx, txn)
-		switch {
-		case err == nil && o.Committed:
-			return o.TS, nil
-		case err == nil:
-			return 0, &Refusal{Reason: Recovered}
-		case errors.Is(err, ErrOutcomeExpired) || ctx.Err() != nil || c.p.life.Err() != nil:
-			return 0, fmt.Errorf("%w: %w", why, err)
-		}
-		pause(ctx, wait)
+	o, err := c.Outcome(ctx, txn)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w: %w", why, err)
+	case !o.Committed:
+		return 0, &Refusal{Reason: Recovered}
 	}
+	return o.TS, nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

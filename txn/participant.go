@@ -26,6 +26,9 @@ type Participant struct {
 	node  atomic.Pointer[cluster.Node]
 	live  coordinators
 
+	recoveries recoveries
+	commits    chan struct{} // one for each transaction that is being committed or resolved
+
 	life context.Context // ends with Close
 	end  context.CancelFunc
 	work sync.WaitGroup
@@ -42,6 +45,8 @@ func NewParticipant(o Options) (*Participant, error) {
 	}
 	p := &Participant{o: o, clock: o.Clock, seats: map[meta.ShardID]*seat{}}
 	p.live.init()
+	p.recoveries.init()
+	p.commits = make(chan struct{}, commitsAtOnce)
 	p.life, p.end = context.WithCancel(context.Background())
 	return p, nil
 }
@@ -58,8 +63,7 @@ func (p *Participant) Join(o *cluster.Options) {
 	}
 	for name, h := range map[string]func(context.Context, *seat, *cluster.Request) ([]byte, error){
 		serviceGet: p.serveGet, serviceScan: p.serveScan, serviceLock: p.serveLock, serviceCheck: p.serveCheck,
-		serviceWrite: p.serveWrite, serviceUnlock: p.serveUnlock, serviceDecide: p.serveDecide, serviceResolve: p.serveResolve,
-		servicePrevent: p.servePrevent, serviceQuery: p.serveQuery,
+		serviceWrite: p.serveWrite, serviceUnlock: p.serveUnlock, serviceEnd: p.serveEnd,
 	} {
 		o.Services[name] = p.led(h)
 	}

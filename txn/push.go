@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/txn/commit"
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
 	"github.com/phantomdb/phantomdb/txn/mvcc"
@@ -201,10 +202,10 @@ func (s *seat) runPush(p *push) {
 				continue
 			}
 			if s.patience(p, st, err, silent, began) {
-				s.recoverHere(p)
+				s.recover(p.txn)
 			}
 		} else if time.Since(began) > grace {
-			s.recoverHere(p) // its coordinator does not come to it
+			s.recover(p.txn) // its coordinator does not come to it
 		}
 		pause(s.life, wait)
 	}
@@ -224,4 +225,17 @@ func (s *seat) patience(p *push, st standing, err error, silent, began time.Time
 		return time.Since(began) > grace
 	}
 	return true // it has ended, and left its intents
+}
+
+// recover ends a transaction that others have waited for for long enough, and returns
+// when its intents here have ended.
+func (s *seat) recover(txn id.Txn) {
+	h := commit.Hint{Abort: commit.Abandoned}
+	for _, i := range s.store.IntentsOf(txn.Key) {
+		h.Keys = append(h.Keys, i.Write.Key)
+	}
+	select {
+	case <-s.p.recover(txn, h).over:
+	case <-s.life.Done():
+	}
 }

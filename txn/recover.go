@@ -5,119 +5,173 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"time"
 
-	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
-	"github.com/phantomdb/phantomdb/txn/hlc"
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/txn/commit"
 	"github.com/phantomdb/phantomdb/txn/id"
-	"github.com/phantomdb/phantomdb/txn/mvcc"
 )
+
+// recoveriesAtOnce bounds the recoveries that a node has under way. Others wait.
+const recoveriesAtOnce = 256
+
+// recoveries are those that a node has under way.
+type recoveries struct {
+	slots chan struct{}
+	mu    sync.Mutex
+	live  map[id.Key]*recovery // guarded by mu
+}
+
+func (r *recoveries) init() {
+	r.slots, r.live = make(chan struct{}, recoveriesAtOnce), map[id.Key]*recovery{}
+}
+
+// A recovery finds out how a transaction ended, and ends it if it has not.
+type recovery struct {
+	known   chan struct{} // closed when outcome is known, or err
+	over    chan struct{} // closed when nothing is left to do
+	outcome commit.Outcome
+	err     error
+}
+
+// recover recovers a transaction, which has intents at keys of the hint, or finds that
+// somebody on this node does already.
+func (p *Participant) recover(txn id.Txn, h commit.Hint) *recovery {
+	p.recoveries.mu.Lock()
+	defer p.recoveries.mu.Unlock()
+	if r := p.recoveries.live[txn.Key]; r != nil {
+		return r
+	}
+	r := &recovery{known: make(chan struct{}), over: make(chan struct{})}
+	p.recoveries.live[txn.Key] = r
+	p.work.Go(func() {
+		defer func() {
+			p.recoveries.mu.Lock()
+			delete(p.recoveries.live, txn.Key)
+			p.recoveries.mu.Unlock()
+			close(r.over)
+		}()
+		select {
+		case p.recoveries.slots <- struct{}{}:
+			defer func() { <-p.recoveries.slots }()
+			r.run(p, commit.NewRecovery(txn, h))
+		case <-p.life.Done():
+			r.fail()
+		}
+	})
+	return r
+}
+
+// fail ends a recovery that does not know how the transaction ended.
+func (r *recovery) fail() {
+	r.err = fmt.Errorf("txn: recovery: %w: %w", consensus.ErrUnknown, errClosed)
+	close(r.known)
+}
+
+func (r *recovery) run(p *Participant, m *commit.Recovery) {
+	in, said := commit.Input{Kind: commit.Begin}, false
+	for wait := time.Millisecond; ; {
+		var todo commit.Request
+		for _, o := range m.Step(in) {
+			switch o.Kind {
+			case commit.Send:
+				todo = o.Request
+			case commit.Ack:
+				r.outcome, said = o.Outcome, true
+				close(r.known)
+			case commit.Finished:
+				return
+			}
+		}
+		if todo == nil { // more replies to what was sent
+			in = commit.Input{Kind: commit.Retry}
+			continue
+		}
+		reply, err := p.tell(p.life, todo)
+		if p.life.Err() != nil {
+			if !said {
+				r.fail()
+			}
+			return
+		}
+		if err != nil {
+			p.o.Logger.Debug("txn: recovery", "asking", todo, "err", err)
+			pause(p.life, wait)
+			wait = min(2*wait, 50*time.Millisecond)
+		}
+		if in = (commit.Input{Kind: commit.Got, Reply: reply}); reply == nil {
+			in = commit.Input{Kind: commit.Unknown}
+		}
+	}
+}
+
+// tell asks the shards that a request is for, all at once. If an error is returned
+// beside a reply, that is of some of the keys.
+func (p *Participant) tell(ctx context.Context, m commit.Request) (commit.Reply, error) {
+	txn, keys, anchored := about(m)
+	n := p.node.Load()
+	ask := func(span meta.Span, m commit.Request) (commit.Reply, error) {
+		b, err := n.CallSpan(ctx, serviceEnd, span, encodeEnd(m))
+		if err != nil {
+			return nil, err
+		}
+		return parseEnded(m, b)
+	}
+	if anchored {
+		return ask(coverKeys(append(slices.Clip(keys), txn.Anchor)), m)
+	}
+	parts := p.divide(keys)
+	replies, errs := make([]commit.Reply, len(parts)), make([]error, len(parts))
+	each(len(parts), func(i int) { replies[i], errs[i] = ask(coverKeys(parts[i]), withKeys(m, parts[i])) })
+	return join(replies), errors.Join(errs...)
+}
+
+// divide divides keys among the shards that have them, as far as the node knows.
+func (p *Participant) divide(keys []string) (parts [][]string) {
+	n, place := p.node.Load(), map[meta.ShardID]int{}
+	for _, key := range keys {
+		home, _ := n.Locate(key)
+		i, ok := place[home.Shard]
+		if !ok {
+			i = len(parts)
+			place[home.Shard], parts = i, append(parts, nil)
+		}
+		parts[i] = append(parts[i], key)
+	}
+	return parts
+}
+
+// withKeys is a request about other keys.
+func withKeys(m commit.Request, keys []string) commit.Request {
+	switch m := m.(type) {
+	case commit.Prevent:
+		m.Keys = keys
+		return m
+	case commit.Resolve:
+		m.Keys = keys
+		return m
+	}
+	panic(fmt.Sprintf("txn: %T is not about keys", m))
+}
+
+// join is one reply for those that have come.
+func join(list []commit.Reply) (all commit.Reply) {
+	for _, r := range list {
+		switch r := r.(type) {
+		case commit.PreventReply:
+			was, _ := all.(commit.PreventReply)
+			all = commit.PreventReply{Keys: append(was.Keys, r.Keys...)}
+		case commit.ResolveReply:
+			was, _ := all.(commit.ResolveReply)
+			all = commit.ResolveReply{Keys: append(slices.Clip(was.Keys), r.Keys...)}
+		}
+	}
+	return all
+}
 
 // coverKeys is the span of all keys.
 func coverKeys(keys []string) meta.Span {
 	return meta.Span{Start: slices.Min(keys), End: slices.Max(keys) + "\x00"}
-}
-
-// outcome finds out how a transaction has ended, and ends it if it has not.
-func (p *Participant) outcome(ctx context.Context, txn id.Txn) (Outcome, error) {
-	n := p.node.Load()
-	body := (&endRequest{txn: txn, force: true}).encode()
-	var f finding
-	err := p.persist(ctx, func() error {
-		b, err := n.Call(ctx, serviceQuery, txn.Anchor, body)
-		if err == nil {
-			f, err = parseFinding(serviceQuery, b)
-		}
-		return err
-	})
-	if err != nil {
-		return Outcome{}, err
-	}
-	if f.status == mvcc.Staging {
-		if f, err = p.recover(ctx, txn, f); err != nil {
-			return Outcome{}, err
-		}
-	}
-	switch {
-	case f.status == mvcc.Committed:
-		return Outcome{Committed: true, TS: f.ts}, nil
-	case f.expired:
-		return Outcome{}, fmt.Errorf("txn: outcome of %v: %w", txn, ErrOutcomeExpired)
-	}
-	return Outcome{}, nil
-}
-
-// recover ends a transaction whose record is staging: it is committed if all that it
-// promised is there, and otherwise never will be.
-func (p *Participant) recover(ctx context.Context, txn id.Txn, f finding) (finding, error) {
-	at, commit := f.ts, true
-	for keys := f.promised; len(keys) > 0; {
-		home, _ := p.node.Load().Locate(keys[0])
-		some := slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return !home.Span.Contains(k) })
-		if len(some) == 0 {
-			some = keys[:1]
-		}
-		states, stamps, err := p.prevent(ctx, txn, some)
-		if errors.Is(err, cluster.ErrSplit) {
-			continue
-		}
-		if err != nil {
-			return finding{}, err
-		}
-		for i, s := range states {
-			switch {
-			case s == keyApplied:
-				return p.decide(ctx, txn, stamps[i], f.promised) // it was committed at that
-			case s == keyPrevented, !f.float && stamps[i] > f.ts:
-				commit = false
-			}
-			at = max(at, stamps[i])
-		}
-		keys = slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return slices.Contains(some, k) })
-	}
-	if !commit {
-		at = 0
-	}
-	return p.decide(ctx, txn, at, f.promised)
-}
-
-// prevent asks one shard what of a transaction is at keys.
-func (p *Participant) prevent(ctx context.Context, txn id.Txn, keys []string) (states []keyState, stamps []hlc.Timestamp, err error) {
-	body := (&endRequest{txn: txn, keys: keys}).encode()
-	err = p.persist(ctx, func() error {
-		b, err := p.node.Load().CallSpan(ctx, servicePrevent, coverKeys(keys), body)
-		if err == nil {
-			states, stamps, err = parsePrevented(b)
-		}
-		return err
-	})
-	if err == nil && len(states) != len(keys) {
-		err = fmt.Errorf("txn: %s: %d answers to %d keys", servicePrevent, len(states), len(keys))
-	}
-	return states, stamps, err
-}
-
-// recoverHere ends a transaction that others have waited for long enough, and its
-// intents here.
-func (s *seat) recoverHere(p *push) {
-	o, err := s.p.outcome(s.life, p.txn)
-	if err != nil && !errors.Is(err, ErrOutcomeExpired) {
-		s.p.o.Logger.Debug("txn: recover", "txn", p.txn, "err", err)
-		return
-	}
-	// One that is forgotten has no intents that were committed: they go first.
-	ts := hlc.Timestamp(0)
-	if o.Committed {
-		ts = o.TS
-	}
-	var keys []string
-	for _, i := range s.store.IntentsOf(p.txn.Key) {
-		keys = append(keys, i.Write.Key)
-	}
-	if len(keys) == 0 {
-		return
-	}
-	if err := s.resolve(p.txn.Key, ts, keys, nil); err != nil {
-		s.p.o.Logger.Debug("txn: recover", "txn", p.txn, "err", err)
-	}
 }

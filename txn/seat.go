@@ -45,6 +45,7 @@ type seat struct {
 
 	mu      sync.Mutex
 	pushing map[id.Key]*push // guarded by mu
+	done    []id.Txn         // guarded by mu; committed and resolved, whose records are to go
 }
 
 // errMoved says that what was asked was certainly not done here, and is to be asked

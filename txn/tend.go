@@ -68,7 +68,7 @@ func (p *Participant) tendLed(r *cluster.Replica, store *mvcc.Store) {
 		return true
 	})
 	store.Records(func(rec *mvcc.Record) bool {
-		if rec.TS.Add(abandonedAfter) < now {
+		if rec.Status != mvcc.Aborted && rec.TS.Add(abandonedAfter) < now {
 			left[rec.Txn.Key] = rec.Txn
 		}
 		return true
@@ -94,11 +94,28 @@ func (p *Participant) tendLed(r *cluster.Replica, store *mvcc.Store) {
 		return // another time
 	}
 	for _, txn := range left {
-		s.pushTxn(txn, id.Key{})
+		s.abandoned(txn)
+	}
+	if err := s.forgetNow(); err != nil {
+		p.o.Logger.Debug("txn: forget", "shard", uint64(r.Shard()), "err", err)
 	}
 	if raise {
 		s.raise(threshold, gone)
 	}
+}
+
+// abandoned looks after what is left of a transaction, which its coordinator may still
+// be about to end.
+func (s *seat) abandoned(txn id.Txn) {
+	if len(s.store.IntentsOf(txn.Key)) > 0 {
+		s.pushTxn(txn, id.Key{})
+		return
+	}
+	s.p.work.Go(func() {
+		if st, err := s.p.ask(s.life, txn.Key); err != nil || st.state == standsNowhere {
+			s.recover(txn)
+		}
+	})
 }
 
 // tendLocks takes locks from transactions that have gone without a word: their

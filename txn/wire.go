@@ -168,8 +168,8 @@ const (
 // appendRefusal is an answer that says no.
 func appendRefusal(b []byte, r *Refusal) []byte {
 	b = append(b, refused, byte(r.Reason))
-	b = codec.AppendText(r.By.Append(b), r.Key)
-	return appendTS(b, r.TS)
+	b = appendTS(codec.AppendText(r.By.Append(b), r.Key), r.TS)
+	return codec.AppendBool(codec.AppendBool(b, r.final), r.laid)
 }
 
 // verdict reads the first byte of an answer, and the refusal that it may be.
@@ -178,7 +178,7 @@ func (r *reader) verdict(service string) error {
 	case said:
 		return nil
 	case refused:
-		why := &Refusal{Reason: Reason(r.Byte()), By: r.txnKey(), Key: r.key(), TS: r.ts()}
+		why := &Refusal{Reason: Reason(r.Byte()), By: r.txnKey(), Key: r.key(), TS: r.ts(), final: r.Bool(), laid: r.Bool()}
 		if err := r.end(service); err != nil {
 			return err
 		}

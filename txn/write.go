@@ -2,12 +2,12 @@ package txn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/txn/commit"
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
 	"github.com/phantomdb/phantomdb/txn/latch"
@@ -76,6 +76,9 @@ func (s *seat) acquire(ctx context.Context, w *writeRequest) (*held, error) {
 			want = append(want, latch.Span(sp.Start, sp.End, latch.Read))
 		}
 	}
+	if s.span.Contains(w.txn.Anchor) && !slices.Contains(w.keys(), w.txn.Anchor) {
+		want = append(want, latch.Point(w.txn.Anchor, latch.Write)) // it was another shard's when the parts were made
+	}
 	h := &held{s: s, txn: w.txn.Key}
 	for mode, keys := range map[lock.Mode][]string{lock.Add: add, lock.Exclusive: other} {
 		if len(keys) == 0 {
@@ -95,40 +98,6 @@ func (s *seat) acquire(ctx context.Context, w *writeRequest) (*held, error) {
 	return h, nil
 }
 
-// A base is what a write stands on.
-type base struct {
-	at    hlc.Timestamp // the lowest timestamp that it may have
-	wrote hlc.Timestamp // when it was carried out already, 0: it was not
-}
-
-// base finds out at which timestamp writes can be made. It refuses those that others
-// have been ahead of.
-func (s *seat) base(w *writeRequest) (b base, err error) {
-	r, err := s.store.Reader()
-	if err != nil {
-		return b, err
-	}
-	b.at = max(w.at, s.store.State().Closed.Next())
-	for i := range w.writes {
-		wr := &w.writes[i]
-		latest, wrote, err := r.Latest(wr.Key, w.txn.Key)
-		switch {
-		case err != nil:
-			return b, errors.Join(err, r.Close())
-		case wrote != 0:
-			b.wrote = wrote
-			return b, r.Close()
-		case w.alone && wr.Kind != mvcc.Add && latest.TS > w.read:
-			return b, errors.Join(&Refusal{Reason: Conflict, Key: wr.Key, By: latest.Writer, TS: latest.TS}, r.Close())
-		}
-		b.at = max(b.at, s.reads.Max(wr.Key, w.txn.Key).Next())
-		if wr.Kind != mvcc.Add {
-			b.at = max(b.at, latest.TS.Next())
-		}
-	}
-	return b, r.Close()
-}
-
 // maxTries bounds how often a write is evaluated anew because its timestamp was too
 // low when it came to be carried out.
 const maxTries = 16
@@ -141,22 +110,24 @@ func (s *seat) commit(ctx context.Context, w *writeRequest) (hlc.Timestamp, erro
 		return 0, err
 	}
 	defer h.release()
+	keys := w.keys()
 	for range maxTries {
-		if err := s.notAborted(w.txn); err != nil {
+		l, err := s.look(w.txn, keys)
+		if err != nil {
 			return 0, err
 		}
-		b, err := s.base(w)
-		if err != nil || b.wrote != 0 {
-			return b.wrote, err
+		if ts, err := w.settled(&l); ts != 0 || err != nil {
+			return ts, err
 		}
-		if w.rigid && b.at > w.at {
-			return 0, &Refusal{Reason: pushed, TS: b.at}
+		at := s.floor(w, &l)
+		if w.rigid && at > w.at {
+			return 0, &Refusal{Reason: pushed, TS: at}
 		}
-		if err := s.check(w.txn.Key, w.spans, w.read, b.at); err != nil {
+		if err := s.check(w.txn.Key, w.spans, w.read, at); err != nil {
 			return 0, err
 		}
 		hd := s.header()
-		hd.Writer, hd.TS, hd.Float = w.txn.Key, b.at, !w.rigid && len(w.spans) == 0
+		hd.Writer, hd.TS, hd.Float = w.txn.Key, at, !w.rigid && len(w.spans) == 0
 		c := mvcc.AppendHeader(make([]byte, 0, 64+32*len(w.writes)), &hd)
 		for i := range w.writes {
 			c = mvcc.AppendWrite(c, &w.writes[i])
@@ -172,19 +143,19 @@ func (s *seat) commit(ctx context.Context, w *writeRequest) (hlc.Timestamp, erro
 			}
 			continue
 		}
-		if err := refusalBy(a, w); err != nil {
+		if err := refusalBy(a, w.writes); err != nil {
 			return 0, err
 		}
-		return max(b.at, a.TS), nil
+		return max(at, a.TS), nil
 	}
 	return 0, &Refusal{Reason: Conflict, Key: w.writes[0].Key, TS: w.at}
 }
 
 // refusalBy turns a verdict into what a client is told.
-func refusalBy(a mvcc.Answer, w *writeRequest) error {
+func refusalBy(a mvcc.Answer, writes []mvcc.Write) error {
 	key := ""
-	if i := slices.IndexFunc(w.writes, func(w mvcc.Write) bool { return w.Kind == mvcc.Add }); i >= 0 {
-		key = w.writes[i].Key
+	if i := slices.IndexFunc(writes, func(w mvcc.Write) bool { return w.Kind == mvcc.Add }); i >= 0 {
+		key = writes[i].Key
 	}
 	switch a.Verdict {
 	case mvcc.Done:
@@ -201,13 +172,29 @@ func refusalBy(a mvcc.Answer, w *writeRequest) error {
 	return fmt.Errorf("txn: a command was %v", a.Verdict)
 }
 
-// notAborted refuses what is done for a transaction that others had aborted.
-func (s *seat) notAborted(txn id.Txn) error {
-	rec, err := s.store.Record(txn)
-	if err == nil && rec != nil && rec.Status == mvcc.Aborted {
-		err = &Refusal{Reason: Recovered}
+// settled returns when writes have been carried out already, 0 if they have not, and
+// refuses those that must not be.
+func (w *writeRequest) settled(l *sight) (hlc.Timestamp, error) {
+	if l.Record.Status == commit.Aborted {
+		return 0, &Refusal{Reason: Recovered}
 	}
-	return err
+	for i := range l.Keys {
+		if ts := l.Keys[i].Applied; ts != 0 {
+			return ts, nil
+		}
+	}
+	if no := w.contested(l); no != nil {
+		return 0, no
+	}
+	return 0, nil
+}
+
+func (w *writeRequest) keys() []string {
+	list := make([]string, len(w.writes))
+	for i := range w.writes {
+		list[i] = w.writes[i].Key
+	}
+	return list
 }
 
 func (p *Participant) serveWrite(ctx context.Context, s *seat, q *cluster.Request) ([]byte, error) {
@@ -218,14 +205,9 @@ func (p *Participant) serveWrite(ctx context.Context, s *seat, q *cluster.Reques
 	if err := p.observe(w.at); err != nil {
 		return nil, err
 	}
-	var ts hlc.Timestamp
-	if w.mode == modeCommit {
-		ts, err = s.commit(ctx, &w)
-	} else {
-		ts, err = s.prepare(ctx, &w)
+	if w.mode != modeCommit {
+		return s.servePrepare(ctx, &w)
 	}
-	if err != nil {
-		return answer(nil, err)
-	}
-	return appendTS([]byte{said}, ts), nil
+	ts, err := s.commit(ctx, &w)
+	return answer(appendTS([]byte{said}, ts), err)
 }
