@@ -40,12 +40,8 @@ func (s *seat) look(txn id.Txn, keys []string) (l sight, err error) {
 	}
 	for i, key := range keys {
 		k := &l.Keys[i]
-		for _, in := range s.store.Intents(key) {
-			if in.Txn.Key == txn.Key {
-				k.Intent = in.TS
-			}
-		}
-		if k.Intent != 0 {
+		if in := s.intent(txn.Key, key); in != nil {
+			k.Intent = in.TS
 			continue // so there is no version of it, and it was not buried
 		}
 		if l.latest[i], k.Applied, err = latest(key); err != nil {
@@ -73,6 +69,16 @@ func (s *seat) look(txn id.Txn, keys []string) (l sight, err error) {
 		_, l.Anchored, err = latest(txn.Anchor)
 	}
 	return l, err
+}
+
+// intent is that of a transaction at a key, nil if it has none.
+func (s *seat) intent(txn id.Key, key string) *mvcc.Intent {
+	for _, in := range s.store.Intents(key) {
+		if in.Txn.Key == txn {
+			return in
+		}
+	}
+	return nil
 }
 
 // wants are the latches of whoever may change what there is at keys, and the record of a

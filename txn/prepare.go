@@ -42,9 +42,6 @@ func (s *seat) prepare(ctx context.Context, w *writeRequest) (commit.PrepareRepl
 		return commit.PrepareReply{}, err
 	}
 	reply, err := s.lay(w)
-	if err == nil && reply.Answer == commit.Prepared {
-		h.keys = nil // they stay, for the intents
-	}
 	h.release()
 	return reply, err
 }
@@ -111,10 +108,8 @@ func (s *seat) proposeLay(w *writeRequest, e *commit.Effect) (mvcc.Answer, error
 // laid reports whether a transaction has an intent at any of the keys of a request.
 func (s *seat) laid(w *writeRequest) bool {
 	for i := range w.writes {
-		for _, in := range s.store.Intents(w.writes[i].Key) {
-			if in.Txn.Key == w.txn.Key {
-				return true
-			}
+		if s.intent(w.txn.Key, w.writes[i].Key) != nil {
+			return true
 		}
 	}
 	return false

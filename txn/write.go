@@ -50,6 +50,8 @@ type held struct {
 }
 
 func (h *held) release() {
+	// Locks that stand for intents stay.
+	h.keys = slices.DeleteFunc(h.keys, func(key string) bool { return h.s.intent(h.txn, key) != nil })
 	h.guard.Release()
 	if len(h.keys) > 0 {
 		h.s.locks.Release(h.txn, h.keys...)
@@ -91,11 +93,29 @@ func (s *seat) acquire(ctx context.Context, w *writeRequest) (*held, error) {
 		h.keys = append(h.keys, keys...)
 	}
 	var err error
-	if h.guard, err = s.latches.Acquire(ctx, want); err != nil {
+	if h.guard, err = s.latches.Acquire(ctx, want); err == nil {
+		err = s.free(w)
+	}
+	if err != nil {
 		h.release()
 		return nil, err
 	}
 	return h, nil
+}
+
+// free refuses writes at keys where others have intents that do not go with them. Who
+// was wounded between its locks and its latches has lost the locks, and the one who has
+// them since may have laid intents already.
+func (s *seat) free(w *writeRequest) error {
+	for i := range w.writes {
+		for _, in := range s.store.Intents(w.writes[i].Key) {
+			if in.Txn.Key != w.txn.Key && !(in.Write.Kind == mvcc.Add && w.writes[i].Kind == mvcc.Add) {
+				s.pushTxn(in.Txn, w.txn.Key)
+				return &Refusal{Reason: Wounded, Key: in.Write.Key, By: in.Txn.Key}
+			}
+		}
+	}
+	return nil
 }
 
 // maxTries bounds how often a write is evaluated anew because its timestamp was too

@@ -1,0 +1,65 @@
+package txn_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/txn"
+	"github.com/phantomdb/phantomdb/txn/id"
+)
+
+// Who has lost its lock to another does not write over its intent, by either way.
+func TestIntentsWithoutLocks(t *testing.T) {
+	for _, keys := range [][]string{{"00"}, {"00", "99"}} {
+		w := boot(t, worldOptions{nodes: 3, shards: 2})
+		leader, p := w.leader("00")
+		r, err := leader.Replica(w.ids[0])
+		require.NoError(t, err)
+		now, err := p.Clock().Timestamp(t.Context())
+		require.NoError(t, err)
+		left := id.Txn{Key: id.Key{Node: uint64(leader.ID()), Epoch: leader.Epoch(), Seq: 1 << 40, Start: now}, Anchor: "00"}
+		c, err := txn.NewClient(leader, p, txn.ClientOptions{})
+		require.NoError(t, err)
+		tx, err := c.Begin(t.Context(), txn.TxOptions{})
+		require.NoError(t, err)
+		for _, key := range keys {
+			require.NoError(t, tx.Put(key, []byte("mine")))
+		}
+		require.NoError(t, p.Leave(within(t, 10*time.Second), r, left, now, false))
+		var aborted *txn.AbortedError
+		require.ErrorAs(t, tx.Commit(within(t, 10*time.Second)), &aborted)
+		require.Equal(t, txn.Wounded, aborted.Reason)
+		require.Equal(t, left.Key, aborted.By)
+
+		// Nobody coordinates it, so it is ended before long.
+		require.NoError(t, c.Run(within(t, 20*time.Second), txn.TxOptions{}, func(tx *txn.Tx) error { return tx.Put("00", []byte("mine")) }))
+		o, err := c.Outcome(within(t, 10*time.Second), left)
+		require.NoError(t, err)
+		require.False(t, o.Committed)
+	}
+}
+
+// leader returns the node that leads the shard of a key, which has answered there.
+func (w *world) leader(key string) (*cluster.Node, *txn.Participant) {
+	w.t.Helper()
+	c := w.client(1, txn.ClientOptions{})
+	require.NoError(w.t, c.Run(within(w.t, 20*time.Second), txn.TxOptions{}, func(tx *txn.Tx) error { return tx.Put(key+"/led", nil) }))
+	at, ok := w.Node(1).Locate(key)
+	require.True(w.t, ok)
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for i, n := range w.Nodes() {
+			r, err := n.Replica(at.Shard)
+			if err != nil {
+				continue
+			}
+			if _, ok := r.Holds(); ok {
+				return n, w.parts[i]
+			}
+		}
+	}
+	w.t.Fatalf("nobody leads the shard of %q", key)
+	return nil, nil
+}
