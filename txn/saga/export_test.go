@@ -9,10 +9,18 @@ import (
 
 var errCrashed = errors.New("saga: crashed")
 
-// OpenHooked opens an orchestrator that does nothing by itself, and that calls hook at
-// the moments of its steps.
-func OpenHooked(ctx context.Context, client *txn.Client, o Options, hook func(moment string)) (*Orchestrator, error) {
-	return open(ctx, client, o, hook)
+// A Runner is what an orchestrator has of its client.
+type Runner func(ctx context.Context, o txn.TxOptions, fn func(*txn.Tx) error) error
+
+// Run runs a transaction.
+func (r Runner) Run(ctx context.Context, o txn.TxOptions, fn func(*txn.Tx) error) error {
+	return r(ctx, o, fn)
+}
+
+// OpenStill opens an orchestrator that does nothing by itself: it renews no lease, and
+// looks for nothing.
+func OpenStill(ctx context.Context, client Runner, o Options) (*Orchestrator, error) {
+	return open(ctx, client, o)
 }
 
 // Crash has the orchestrator do nothing any more, as the end of its process would. It is
@@ -21,3 +29,6 @@ func (o *Orchestrator) Crash() {
 	o.shut(errCrashed)
 	o.cancel()
 }
+
+// Crashed reports whether it does nothing any more.
+func (o *Orchestrator) Crashed() bool { return o.ctx.Err() != nil }

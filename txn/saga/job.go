@@ -73,12 +73,10 @@ func (r *run) context(j *job, tx *txn.Tx) *Context {
 
 // call calls what is outside. That it is about to is written already.
 func (r *run) call(j *job, f Func) result {
-	r.o.moment("call")
-	if r.o.ctx.Err() != nil {
-		return result{job: j, end: again, err: r.o.ctx.Err()}
+	if err := r.o.ctx.Err(); err != nil {
+		return result{job: j, end: again, err: err}
 	}
 	out, err := f(r.o.ctx, r.context(j, nil))
-	r.o.moment("called")
 	var no permanent
 	var not transient
 	switch {
@@ -120,7 +118,6 @@ func (r *run) answer(j *job, out []byte) result {
 
 // commit runs a job's transaction: what fn writes, and the record of the step.
 func (r *run) commit(j *job, fn func(*txn.Tx, *record) error) result {
-	r.o.moment("begin")
 	res := result{job: j}
 	var guarded, own error // why the last try did not come to its commit
 	err := r.o.client.Run(r.o.ctx, readWrite, func(tx *txn.Tx) error {
@@ -135,8 +132,7 @@ func (r *run) commit(j *job, fn func(*txn.Tx, *record) error) result {
 	})
 	var aborted *txn.AbortedError
 	switch {
-	case err == nil:
-		r.o.moment("end")
+	case err == nil: // wrote
 	case errors.Is(guarded, errStale) || errors.Is(guarded, errTaken):
 		res.end = stale
 	case guarded != nil || errors.As(err, &aborted) && aborted.Retry() || j.step < 0 && own != nil:
@@ -200,7 +196,7 @@ func current(ctx context.Context, tx *txn.Tx, id ID, h *header, step int) (recor
 // keep writes the record of a job: into the header if that is written, or else into a
 // row of its own.
 func (r *run) keep(tx *txn.Tx, res *result) error {
-	j, now := res.job, int64(tx.At().Time().UnixMicro())
+	j, now := res.job, tx.At().Time().UnixMicro()
 	if j.step >= 0 {
 		res.record.rev, res.record.since = j.base.rev+1, now
 	}

@@ -19,10 +19,13 @@ type lease struct {
 	until hlc.Timestamp
 }
 
-// options are those of all transactions: what they have read must not change.
+// The options of transactions. What is read for a write must be so when that commits. What
+// is read to tell somebody must be what others have been told is there, even if they
+// were told by another node; and what people ask for is there when they hear so.
 var (
 	readWrite = txn.TxOptions{Set: true, Level: txn.Serializable}
-	readOnly  = txn.TxOptions{Set: true, Level: txn.Serializable, ReadOnly: true}
+	readOnly  = txn.TxOptions{Set: true, Level: txn.Strict, ReadOnly: true}
+	byHand    = txn.TxOptions{Set: true, Level: txn.Strict}
 )
 
 func getLease(ctx context.Context, tx *txn.Tx, key string) (l lease, err error) {

@@ -3,6 +3,8 @@ package saga_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -118,8 +120,68 @@ func (w *world) counter(key string) (n int64) {
 	return n
 }
 
+// rows are the keys from a first one that are as wanted.
+func (w *world) rows(from string, want func(key string) bool) (keys []string) {
+	w.t.Helper()
+	ctx := within(w.t, 30*time.Second)
+	require.NoError(w.t, w.clients[0].Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error {
+		keys = nil
+		rows, err := tx.Scan(ctx, from, "", 0)
+		for _, row := range rows {
+			if want(row.Key) {
+				keys = append(keys, row.Key)
+			}
+		}
+		return err
+	}))
+	return keys
+}
+
 // home is where sagas of tests lie.
 const home = "10/"
+
+// id names a saga of a test.
+func id(name string) saga.ID { return saga.ID{Home: home, Name: name} }
+
+// define is a definition of a test, version 1.
+func define(name string, steps ...saga.Step) *saga.Definition {
+	return &saga.Definition{Name: name, Version: 1, Steps: steps}
+}
+
+// finish waits until a saga is finished.
+func finish(t testing.TB, s *saga.Saga) *saga.Result {
+	t.Helper()
+	res, err := s.Wait(within(t, 30*time.Second))
+	require.NoError(t, err)
+	return res
+}
+
+// start starts a saga of version 1.
+func start(t testing.TB, o *saga.Orchestrator, name, definition string, input string) *saga.Saga {
+	t.Helper()
+	s, err := o.Start(within(t, 30*time.Second), id(name), definition, 1, []byte(input))
+	require.NoError(t, err)
+	return s
+}
+
+// stepOf waits until a step is as it should be, and tells of it.
+func stepOf(t testing.TB, o *saga.Orchestrator, name, step string, want saga.StepState) (in saga.StepInfo) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		all, err := o.Inspect(within(t, 30*time.Second), id(name))
+		require.NoError(t, err)
+		for _, in = range all.Steps {
+			if in.Name == step {
+				return in.State == want
+			}
+		}
+		return false
+	}, 20*time.Second, time.Millisecond)
+	return in
+}
+
+// soon is a Retry of tests.
+var soon = saga.Retry{Initial: time.Millisecond, Max: 5 * time.Millisecond}
 
 // adds is a step that adds 1 to a counter, and is taken back by adding 100 to it.
 func adds(name, key string, after ...string) saga.Step {
@@ -128,10 +190,35 @@ func adds(name, key string, after ...string) saga.Step {
 			return []byte(c.Step), c.Tx.Add(key+"/"+c.Saga.Name, delta)
 		})
 	}
-	return saga.Step{Name: name, After: after, Do: add(1), Undo: add(100)}
+	return saga.Step{Name: name, After: after, Do: add(1), Undo: add(100), Retry: soon, UndoRetry: soon}
 }
 
-// fails is an action that fails for good.
-var fails = saga.Data(func(context.Context, *saga.Context) ([]byte, error) {
-	return nil, saga.Permanent(fmt.Errorf("it fails"))
-})
+// failing is a step that fails for good.
+func failing(name string, after ...string) saga.Step {
+	return saga.Step{Name: name, After: after, NoUndo: true, Do: saga.Data(func(context.Context, *saga.Context) ([]byte, error) {
+		return nil, saga.Permanent(fmt.Errorf("it fails"))
+	})}
+}
+
+// A diary is what was done, in order. What is done again at once counts once.
+type diary struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (d *diary) note(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if line := fmt.Sprintf(format, args...); len(d.list) == 0 || d.list[len(d.list)-1] != line {
+		d.list = append(d.list, line)
+	}
+}
+
+func (d *diary) lines() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.list)
+}
+
+// at returns when something was done first, -1 if it was not.
+func (d *diary) at(line string) int { return slices.Index(d.lines(), line) }

@@ -83,7 +83,7 @@ func (r *record) renew(tx *txn.Tx, id ID, h *header, step int) error {
 
 // change changes rows of a saga that is not finished, and tells it.
 func (o *Orchestrator) change(ctx context.Context, id ID, what string, fn func(tx *txn.Tx, h *header, g *graph) error) error {
-	err := o.client.Run(ctx, readWrite, func(tx *txn.Tx) error {
+	err := o.client.Run(ctx, byHand, func(tx *txn.Tx) error {
 		h, err := load(ctx, tx, id)
 		if err != nil {
 			return err

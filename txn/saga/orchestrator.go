@@ -10,9 +10,14 @@ import (
 	"github.com/phantomdb/phantomdb/txn"
 )
 
+// A runner runs transactions as a txn.Client does.
+type runner interface {
+	Run(ctx context.Context, o txn.TxOptions, fn func(*txn.Tx) error) error
+}
+
 // An Orchestrator runs sagas. It is safe for concurrent use.
 type Orchestrator struct {
-	client *txn.Client
+	client runner
 	o      Options
 	graphs map[version]*graph
 	lease  string // key of its lease
@@ -24,9 +29,6 @@ type Orchestrator struct {
 	slots   chan struct{} // one taken for each saga under way
 	workers sync.WaitGroup
 
-	// hook is called at the moments of a step. Tests let the orchestrator die there.
-	hook func(moment string)
-
 	mu     sync.Mutex
 	closed error // why it takes no sagas any more, nil if it does
 	runs   map[ID]*run
@@ -35,7 +37,7 @@ type Orchestrator struct {
 // Open opens an orchestrator: it takes its lease, and goes on with the sagas that nobody
 // runs. It must be closed.
 func Open(ctx context.Context, client *txn.Client, o Options) (*Orchestrator, error) {
-	orc, err := open(ctx, client, o, nil)
+	orc, err := open(ctx, client, o)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +51,8 @@ func Open(ctx context.Context, client *txn.Client, o Options) (*Orchestrator, er
 	return orc, nil
 }
 
-func open(ctx context.Context, client *txn.Client, o Options, hook func(string)) (*Orchestrator, error) {
+// open opens an orchestrator that does nothing by itself.
+func open(ctx context.Context, client runner, o Options) (*Orchestrator, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
@@ -59,7 +62,7 @@ func open(ctx context.Context, client *txn.Client, o Options, hook func(string))
 		return nil, err
 	}
 	orc := &Orchestrator{
-		client: client, o: o, graphs: graphs, lease: leaseKey(o.Homes[0], o.Name), hook: hook,
+		client: client, o: o, graphs: graphs, lease: leaseKey(o.Homes[0], o.Name),
 		stop: make(chan struct{}), slots: make(chan struct{}, o.Limit), runs: map[ID]*run{},
 	}
 	if err := orc.takeLease(ctx); err != nil {
@@ -121,13 +124,6 @@ func (o *Orchestrator) graph(name string, ver uint32, shape uint64) (*graph, err
 		return nil, &UnknownDefinitionError{Name: name, Version: ver, Changed: true}
 	}
 	return g, nil
-}
-
-// moment tells tests how far a step is.
-func (o *Orchestrator) moment(name string) {
-	if o.hook != nil {
-		o.hook(name)
-	}
 }
 
 // every calls fn again and again until the orchestrator is closed.

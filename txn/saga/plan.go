@@ -246,7 +246,10 @@ func (r *run) complete(j *job) {
 		return
 	}
 	p := &r.steps[j.step]
-	p.busy, j.base, j.attempt = true, p.record, p.tries+1
+	p.busy, j.base, j.attempt = true, p.record, p.attempts+1
+	if j.undo && !p.undo {
+		j.attempt = 1
+	}
 	if j.kind == write {
 		return
 	}

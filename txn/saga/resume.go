@@ -57,7 +57,10 @@ func (o *Orchestrator) Resume(ctx context.Context) (int, error) {
 // TakeOver has this orchestrator run a saga, even if another one does. That one finds
 // out at its next transaction, which does not commit.
 func (o *Orchestrator) TakeOver(ctx context.Context, id ID) error {
-	_, err := o.resume(ctx, id, true)
+	_, err := o.load(ctx, id)
+	if err == nil {
+		_, err = o.resume(ctx, id, true)
+	}
 	if err != nil {
 		err = fmt.Errorf("saga: take over %v: %w", id, err)
 	}

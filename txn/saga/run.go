@@ -174,7 +174,7 @@ func (r *run) settle(res result) {
 		p.note, p.asked = brief(res.err), p.asked+1
 		p.next = now.Add(r.retry(res.step, res.undo).pause(p.asked, rand.Float64()))
 		if p.state != Parked {
-			p.write = &record{undo: res.undo, state: Parked, attempts: p.attempts + 1, note: p.note, output: p.output, locks: p.locks}
+			p.write = &record{undo: res.undo, state: Parked, attempts: res.attempt, note: p.note, output: p.output, locks: p.locks}
 			p.next = now
 		}
 	case failed:
@@ -229,7 +229,7 @@ func (r *run) failed(p *progress, res *result, now time.Time) {
 	if p.tries++; p.tries == 1 || p.first.IsZero() {
 		p.first = now
 	}
-	p.attempts, p.note, p.dirty, p.undo, p.state = p.attempts+1, brief(res.err), true, res.undo, Pending
+	p.attempts, p.note, p.dirty, p.undo, p.state = res.attempt, brief(res.err), true, res.undo, Pending
 	r.tried = true
 	retry := r.retry(res.step, res.undo)
 	var forever permanent
