@@ -57,7 +57,7 @@ func (o *Orchestrator) takeLease(ctx context.Context) error {
 	})
 }
 
-// renew moves the end of the lease, to now at the end of a life. It returns ErrFenced
+// renew moves the end of the lease, to the beginning of time for 0. It returns ErrFenced
 // if another life has begun.
 func (o *Orchestrator) renew(ctx context.Context, d time.Duration) error {
 	return o.client.Run(ctx, readWrite, func(tx *txn.Tx) error {
@@ -68,7 +68,11 @@ func (o *Orchestrator) renew(ctx context.Context, d time.Duration) error {
 		case l.life != o.life:
 			return ErrFenced
 		}
-		return (&lease{o.life, tx.At().Add(d)}).put(tx, o.lease)
+		l.until = 0
+		if d > 0 {
+			l.until = tx.At().Add(d)
+		}
+		return l.put(tx, o.lease)
 	})
 }
 

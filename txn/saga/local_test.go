@@ -107,7 +107,7 @@ func (w *world) open(node int, o saga.Options) *saga.Orchestrator {
 func (w *world) counter(key string) (n int64) {
 	w.t.Helper()
 	ctx := within(w.t, 30*time.Second)
-	require.NoError(w.t, w.clients[0].Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error {
+	require.NoError(w.t, w.clients[0].Run(ctx, txn.TxOptions{Set: true, Level: txn.Strict}, func(tx *txn.Tx) error {
 		b, there, err := tx.Get(ctx, key)
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ func (w *world) counter(key string) (n int64) {
 func (w *world) rows(from string, want func(key string) bool) (keys []string) {
 	w.t.Helper()
 	ctx := within(w.t, 30*time.Second)
-	require.NoError(w.t, w.clients[0].Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error {
+	require.NoError(w.t, w.clients[0].Run(ctx, txn.TxOptions{Set: true, Level: txn.Strict}, func(tx *txn.Tx) error {
 		keys = nil
 		rows, err := tx.Scan(ctx, from, "", 0)
 		for _, row := range rows {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/phantomdb/phantomdb/consensus/codec"
 	"github.com/phantomdb/phantomdb/txn"
@@ -58,8 +59,14 @@ func (o *Orchestrator) Resume(ctx context.Context) (int, error) {
 // out at its next transaction, which does not commit.
 func (o *Orchestrator) TakeOver(ctx context.Context, id ID) error {
 	_, err := o.load(ctx, id)
-	if err == nil {
+	for pause := time.Millisecond; err == nil; pause *= 2 {
 		_, err = o.resume(ctx, id, true)
+		if !errors.Is(err, ErrNotFound) || ctx.Err() != nil {
+			break
+		}
+		// It was begun at a timestamp that the next transaction need not have yet.
+		time.Sleep(pause)
+		_, err = o.load(ctx, id)
 	}
 	if err != nil {
 		err = fmt.Errorf("saga: take over %v: %w", id, err)
@@ -113,7 +120,8 @@ func (o *Orchestrator) orphans(ctx context.Context, home string, fn func(ID)) er
 					}
 					lives[owner] = l
 				}
-				if l.life != life || l.until <= tx.At() {
+				mine := owner == o.lease && life == o.life // and not here if it came to nothing to take it
+				if mine || l.life != life || l.until <= tx.At() {
 					found = append(found, ID{Home: home, Name: row.Key[prefix:]})
 				}
 			}

@@ -158,7 +158,7 @@ func (s *Saga) Wait(ctx context.Context) (*Result, error) {
 		}
 		if r := s.run; r.err == nil {
 			return r.g.result(s.id, r.h), nil
-		} else if errors.Is(r.err, ErrClosed) {
+		} else if !errors.Is(r.err, ErrFenced) {
 			return nil, fmt.Errorf("saga: wait for %v: %w", s.id, r.err)
 		}
 	}

@@ -181,7 +181,7 @@ func (r *run) take(ctx context.Context, force bool) error {
 		if g, err = r.o.graph(h.name, h.version, h.shape); err != nil || h.ended != 0 {
 			return err
 		}
-		if !force {
+		if !force && (h.owner != r.o.lease || h.life != r.o.life) {
 			l, err := getLease(ctx, tx, h.owner)
 			if err != nil {
 				return err
