@@ -166,3 +166,32 @@ func TestCalls(t *testing.T) {
 		require.Equal(t, 1, done)
 	}
 }
+
+// A call that was about to be made when its orchestrator died is parked: nobody knows
+// whether it was.
+func TestCalledByTheDead(t *testing.T) {
+	w := boot(t, 3, cluster.LocalOptions{})
+	out := newOutside()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	hangs := out.step("call", nil, "a")
+	hangs.Do = saga.Call(func(ctx context.Context, c *saga.Context) ([]byte, error) {
+		b, err := out.call(ctx, c)
+		close(entered)
+		<-leave
+		return b, err
+	}, nil)
+	list := []*saga.Definition{define("d", adds("a", "10/a"), hangs, adds("b", "40/b", "call"))}
+	o := w.open(1, saga.Options{Name: "o", Definitions: list, Scan: -1})
+	other := w.open(2, saga.Options{Name: "other", Definitions: list, Scan: -1})
+	s := start(t, o, "one", "d", "")
+	<-entered
+	require.NoError(t, other.TakeOver(within(t, time.Minute), id("one")))
+	stepOf(t, other, "one", "call", saga.Parked)
+	close(leave)
+	time.Sleep(20 * time.Millisecond)
+	stepOf(t, other, "one", "call", saga.Parked) // what the other one hears counts no more
+	require.NoError(t, other.Resolve(within(t, time.Minute), id("one"), "call", saga.Happened, []byte("seen")))
+	require.Equal(t, "seen", string(finish(t, s).Outputs["call"]))
+	asked, done := out.counts(id("one").String() + "/call")
+	require.Equal(t, []int{1, 1}, []int{asked, done})
+}

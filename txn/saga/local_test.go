@@ -13,6 +13,7 @@ import (
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/txn"
+	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/mvcc"
 	"github.com/phantomdb/phantomdb/txn/saga"
 )
@@ -31,6 +32,9 @@ type world struct {
 	ids     []meta.ShardID
 }
 
+// bound is how far clocks can be apart in tests: what is done by hand takes that long.
+const bound = 30 * time.Millisecond
+
 // boot boots a cluster with a shard for each node, which begin at "", "10" and so on
 // with ten nodes.
 func boot(t testing.TB, nodes int, local cluster.LocalOptions) *world {
@@ -40,6 +44,9 @@ func boot(t testing.TB, nodes int, local cluster.LocalOptions) *world {
 	local.Node = func(i int, c *cluster.Options) {
 		var o txn.Options
 		o.Store.MemTableBytes = 4 << 20
+		var err error
+		o.Clock, err = hlc.NewClock(nil, bound)
+		require.NoError(t, err)
 		p, err := txn.NewParticipant(o)
 		require.NoError(t, err)
 		p.Join(c)

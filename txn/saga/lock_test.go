@@ -2,6 +2,7 @@ package saga_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -33,14 +34,19 @@ func TestLocks(t *testing.T) {
 	var g gate
 	twice := locks("40/x", adds("a", "40/x"))
 	twice.Retry.Attempts = 2
-	last := g.step("c", "80/c", "b")
-	last.Retry.Attempts = 5
-	last.Retry.Initial = 50 * time.Millisecond
+	var back gate
+	held40 := locks("40/x", adds("a", "40/x"))
+	held40.Undo = saga.Data(func(context.Context, *saga.Context) ([]byte, error) {
+		if !back.open.Load() {
+			return nil, errors.New("closed")
+		}
+		return nil, nil
+	})
 	o := w.open(1, saga.Options{Name: "o", Definitions: []*saga.Definition{
 		define("holds", locks("40/x", adds("a", "40/x")), locks("40/x", adds("b", "40/x", "a")), g.step("c", "80/c", "b")),
 		define("wants", locks("40/x", adds("a", "40/x"))),
 		define("gives up", twice),
-		define("fails", locks("40/x", adds("a", "40/x")), locks("80/y", adds("b", "80/y", "a")), failing("c", "b")),
+		define("fails", held40, locks("80/y", adds("b", "80/y", "a")), failing("c", "b")),
 	}})
 	locked := func(key string) error {
 		return w.clients[1].Run(within(t, 30*time.Second), txn.TxOptions{Set: true, Level: txn.Strict}, func(tx *txn.Tx) error {
@@ -68,8 +74,16 @@ func TestLocks(t *testing.T) {
 	require.Equal(t, saga.Done, finish(t, waiter).State)
 	require.NoError(t, locked("40/x"))
 
-	require.Equal(t, saga.Compensated, finish(t, start(t, o, "fails", "fails", "")).State)
-	require.NoError(t, locked("40/x"))
+	// What is taken back does not hold its keys any longer.
+	fails := start(t, o, "fails", "fails", "")
+	require.Eventually(t, func() bool {
+		in, err := o.Inspect(within(t, time.Minute), id("fails"))
+		return err == nil && in.Steps[1].Undo && in.Steps[1].State == saga.Finished
+	}, 10*time.Second, time.Millisecond)
 	require.NoError(t, locked("80/y"))
+	require.ErrorAs(t, locked("40/x"), &held)
+	back.open.Store(true)
+	require.Equal(t, saga.Compensated, finish(t, fails).State)
+	require.NoError(t, locked("40/x"))
 	require.Empty(t, w.rows("40/x", func(key string) bool { return key == "40/x\x00saga/k" || key == "80/y\x00saga/k" }))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -122,6 +123,32 @@ func TestAbort(t *testing.T) {
 		require.EqualValues(t, 101, w.counter("10/a/"+name))
 		require.Zero(t, w.counter("40/b/"+name))
 	}
+}
+
+// A step that is under way when its saga is aborted does not commit.
+func TestAbortMeetsStep(t *testing.T) {
+	w := boot(t, 3, cluster.LocalOptions{})
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	b := adds("b", "40/b", "a")
+	b.Do = saga.Data(func(_ context.Context, c *saga.Context) ([]byte, error) {
+		once.Do(func() {
+			close(entered)
+			<-leave
+		})
+		return nil, c.Tx.Add("40/b/"+c.Saga.Name, 1)
+	})
+	list := []*saga.Definition{define("d", adds("a", "10/a"), b, adds("c", "80/c", "b"))}
+	o := w.open(1, saga.Options{Name: "o", Definitions: list})
+	other := w.open(2, saga.Options{Name: "other", Definitions: list})
+	s := start(t, o, "one", "d", "")
+	<-entered
+	require.NoError(t, other.Abort(within(t, time.Minute), id("one"), "no more"))
+	close(leave)
+	require.Equal(t, saga.Compensated, finish(t, s).State)
+	require.EqualValues(t, 101, w.counter("10/a/one"))
+	require.Zero(t, w.counter("40/b/one"))
+	require.Zero(t, w.counter("80/c/one"))
 }
 
 // A pause between attempts ends when somebody asks for a retry.
