@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,9 +50,7 @@ func bootBench(b *testing.B, o saga.Options) *bench {
 		}
 		return true
 	}, time.Minute, 10*time.Millisecond)
-	for i := range benchNodes {
-		o.Homes = append(o.Homes, place(i))
-	}
+	o.Homes = w.homes()
 	for i := range benchNodes {
 		o.Name = fmt.Sprint("o", i)
 		w.orchestrators = append(w.orchestrators, w.open(i+1, o))
@@ -133,4 +133,63 @@ func BenchmarkSaga(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkSagaResume asks how long it takes another orchestrator to finish so many sagas
+// of three steps on three shards, which were interrupted behind the first one, from the
+// moment at which it is told that nobody runs them.
+//
+//	go test -run='^$' -bench=SagaResume -count=10 ./txn/saga
+func BenchmarkSagaResume(b *testing.B) {
+	for _, sagas := range harness.Points([]int{1000}, []int{100, 1000, 5000}) {
+		b.Run(harness.Name("sagas", sagas, "disk", "none", "net", "sim", "nodes", benchNodes), func(b *testing.B) {
+			d := benchDefinition(3, -1, 3)
+			var held atomic.Bool
+			put := d.Steps[1].Do
+			d.Steps[1].Retry.Initial, d.Steps[1].Retry.Max = time.Hour, time.Hour
+			d.Steps[1].Do = saga.Hold(put, &held)
+			w := bootBench(b, saga.Options{Definitions: []*saga.Definition{d}, Limit: sagas, Scan: -1})
+			harness.Events(b, harness.Spec{Counters: w.counters}, func(i int) (harness.Event, error) {
+				held.Store(true)
+				first := w.open(1, saga.Options{Name: fmt.Sprint("first", i), Homes: w.homes(), Definitions: []*saga.Definition{d}, Limit: sagas, Scan: -1})
+				if err := interrupt(b.Context(), first, i, sagas); err != nil {
+					return harness.Event{}, err
+				}
+				held.Store(false)
+				began := time.Now()
+				n, err := w.orchestrators[1].Resume(b.Context())
+				for err == nil && w.orchestrators[1].Running() > 0 {
+					time.Sleep(100 * time.Microsecond)
+				}
+				took := time.Since(began)
+				if err == nil && n != sagas {
+					err = fmt.Errorf("%d of %d sagas were resumed", n, sagas)
+				}
+				return harness.Event{Took: took, Entries: int64(sagas)}, err
+			})
+		})
+	}
+}
+
+// homes are the prefixes of all shards.
+func (w *bench) homes() (list []string) {
+	for i := range benchNodes {
+		list = append(list, place(i))
+	}
+	return list
+}
+
+// interrupt starts sagas, and closes their orchestrator.
+func interrupt(ctx context.Context, o *saga.Orchestrator, round, sagas int) error {
+	errs := make([]error, 64)
+	var work sync.WaitGroup
+	for c := range errs {
+		work.Go(func() {
+			for n := c; n < sagas && errs[c] == nil; n += len(errs) {
+				_, errs[c] = o.Start(ctx, saga.ID{Home: place(n), Name: fmt.Sprintf("%d.%d", round, n)}, "bench", 1, benchInput(n%benchNodes, uint32(n)))
+			}
+		})
+	}
+	work.Wait()
+	return errors.Join(append(errs, o.Close(ctx))...)
 }

@@ -3,6 +3,7 @@ package saga
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/phantomdb/phantomdb/txn"
 )
@@ -32,3 +33,16 @@ func (o *Orchestrator) Crash() {
 
 // Crashed reports whether it does nothing any more.
 func (o *Orchestrator) Crashed() bool { return o.ctx.Err() != nil }
+
+// Running is how many sagas are under way.
+func (o *Orchestrator) Running() int { return len(o.slots) }
+
+// Hold is an action on rows that fails while it is held.
+func Hold(a Action, held *atomic.Bool) Action {
+	return Data(func(ctx context.Context, c *Context) ([]byte, error) {
+		if held.Load() {
+			return nil, errors.New("held")
+		}
+		return a.data(ctx, c)
+	})
+}
