@@ -1,8 +1,10 @@
 package txn_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,8 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/raftlog"
+	"github.com/phantomdb/phantomdb/consensus/transport"
 	"github.com/phantomdb/phantomdb/harness"
 	"github.com/phantomdb/phantomdb/txn"
 )
@@ -19,54 +23,140 @@ import (
 // A bench is a world in a benchmark.
 type bench struct {
 	*world
-	disk    *raftlog.Disk // what all nodes share, nil if each has its own
-	clients []*txn.Client // one on each node
+	disk *raftlog.Disk // what all nodes share, nil if each has its own
+}
+
+// A benchSetup is what benchmarks change of a bench. A zero field selects its default.
+type benchSetup struct {
+	nodes       int    // and shards; default: 20
+	disk        string // default: none
+	net         string // default: sim
+	participant func(o *txn.Options)
+	local       func(o *cluster.LocalOptions)
 }
 
 // bootBench boots a cluster with a shard for each node, led by all nodes alike.
-func bootBench(b *testing.B, nodes int, disk, net string) *bench {
+func bootBench(b *testing.B, s benchSetup) *bench {
 	b.Helper()
 	harness.Begin(b)
 	w := &bench{}
-	o := worldOptions{nodes: nodes, shards: nodes}
+	if s.nodes == 0 {
+		s.nodes = 20
+	}
+	o := worldOptions{nodes: s.nodes, shards: s.nodes}
 	o.local.Network.Seed = harness.Seed()
-	o.local.TCP = net == "tcp"
-	switch disk {
-	case "shared":
-		dir := harness.DurableDir(b)
-		var err error
-		w.disk, err = raftlog.OpenDisk(vfs.Default, filepath.Join(dir, "log"), raftlog.Options{})
-		require.NoError(b, err)
-		b.Cleanup(func() { require.NoError(b, w.disk.Close()) })
-		o.local.Node = func(_ int, o *cluster.Options) { o.Disk = w.disk }
-		o.local.FS = func(node int) (vfs.FS, string) { return vfs.Default, filepath.Join(dir, fmt.Sprint("node", node)) }
-	case "sync":
+	o.local.TCP = s.net == "tcp"
+	if s.disk == "shared" || s.disk == "sync" {
 		dir := harness.DurableDir(b)
 		o.local.FS = func(node int) (vfs.FS, string) { return vfs.Default, filepath.Join(dir, fmt.Sprint("node", node)) }
+		if s.disk == "shared" {
+			var err error
+			w.disk, err = raftlog.OpenDisk(vfs.Default, filepath.Join(dir, "log"), raftlog.Options{})
+			require.NoError(b, err)
+			b.Cleanup(func() { require.NoError(b, w.disk.Close()) })
+		}
 	}
-	o.participant = func(_ int, o *txn.Options) { o.Store.MemTableBytes = 4 << 20 }
+	o.local.Node = func(_ int, c *cluster.Options) {
+		c.Disk = w.disk
+		// Leaders stay where spread puts them: who leads what is part of the case.
+		c.LoadWindow = time.Hour
+	}
+	if s.local != nil {
+		s.local(&o.local)
+	}
+	o.participant = func(_ int, p *txn.Options) {
+		p.Store.MemTableBytes = 4 << 20
+		if s.participant != nil {
+			s.participant(p)
+		}
+	}
 	w.world = boot(b, o)
-	for i := range nodes {
-		w.clients = append(w.clients, w.client(i+1, txn.ClientOptions{}))
-	}
-	require.Eventually(b, func() bool {
-		count := map[consensus.NodeID]int{}
-		for _, n := range w.Nodes() {
-			for _, id := range w.ids {
-				if n.Host().Leader(consensus.GroupID(id)).Node == n.ID() {
-					count[n.ID()]++
-				}
-			}
-		}
-		for _, n := range w.Nodes() {
-			if count[n.ID()] > 2 {
-				return false
-			}
-		}
-		return true
-	}, time.Minute, 10*time.Millisecond)
+	w.spread(b)
 	return w
 }
+
+// leader returns the number of the node that leads a shard, counted from 1, and 0 if
+// none does. Shards are counted from 0.
+func (w *bench) leader(shard int) int {
+	g := consensus.GroupID(w.ids[shard])
+	for i := range w.Dirs() {
+		if n := w.Node(i + 1); n != nil && n.Host().Leader(g).Node == n.ID() {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// voters returns the numbers of the nodes that have a replica of a shard.
+func (w *bench) voters(shard int) (list []int) {
+	s, _ := w.Node(1).View()
+	sh, _ := s.Shard(w.ids[shard])
+	for i := range w.Dirs() {
+		if n := w.Node(i + 1); n != nil {
+			if _, ok := sh.On(n.ID()); ok {
+				list = append(list, i+1)
+			}
+		}
+	}
+	return list
+}
+
+// hand has another node lead a shard.
+func (w *bench) hand(b *testing.B, shard, to int) {
+	b.Helper()
+	s, _ := w.Node(1).View()
+	sh, _ := s.Shard(w.ids[shard])
+	at := slices.IndexFunc(sh.Members, func(m meta.Member) bool { return m.Node == w.Node(to).ID() })
+	require.GreaterOrEqual(b, at, 0, "node %d has no replica of shard %d", to, shard)
+	require.Eventually(b, func() bool {
+		from := w.leader(shard)
+		if from != 0 && from != to {
+			ctx, cancel := context.WithTimeout(b.Context(), time.Second)
+			defer cancel()
+			_ = w.Node(from).Host().Transfer(ctx, consensus.GroupID(w.ids[shard]), sh.Members[at].Replica)
+		}
+		return from == to
+	}, 20*time.Second, time.Millisecond)
+}
+
+// spread hands shards on until no node leads more than two.
+func (w *bench) spread(b *testing.B) {
+	b.Helper()
+	require.Eventually(b, func() bool {
+		leads := map[int]int{}
+		for i := range w.ids {
+			leads[w.leader(i)]++
+		}
+		if leads[0] > 0 {
+			return false // some have no leader yet
+		}
+		for i := range w.ids {
+			from := w.leader(i)
+			if leads[from] <= 2 {
+				continue
+			}
+			to := slices.MinFunc(w.voters(i), func(a, b int) int { return leads[a] - leads[b] })
+			w.hand(b, i, to)
+			leads[from]--
+			leads[to]++
+		}
+		return true
+	}, time.Minute, time.Millisecond)
+}
+
+// slow gives every link half of a round trip. The nodes boot without, to boot soon.
+func (w *bench) slow(rtt time.Duration) {
+	for _, from := range w.Nodes() {
+		for _, to := range w.Nodes() {
+			if from != to {
+				w.Network().SetLink(from.ID(), to.ID(), transport.Link{Delay: rtt / 2})
+			}
+		}
+	}
+}
+
+// precise has deliveries over links with a delay arrive on time.
+func precise(o *cluster.LocalOptions) { o.Network.Precise = true }
 
 // counters are the totals of all nodes.
 func (w *bench) counters() harness.Counters {
@@ -85,40 +175,7 @@ func (w *bench) counters() harness.Counters {
 	return t
 }
 
-// BenchmarkCommit asks what a commit costs that writes a row of 128 bytes in each of so
-// many shards, which nobody else writes at the same time as a rule.
-//
-//	go test -run='^$' -bench=Commit -count=10 ./txn
-func BenchmarkCommit(b *testing.B) {
-	type point struct {
-		protocol string
-		shards   int
-		disk     string
-		clients  int
-	}
-	points := []point{
-		{"1pc", 1, "none", 256}, {"oneround", 2, "none", 1}, {"oneround", 2, "none", 256}, {"oneround", 2, "none", 64}, {"2pc", 2, "none", 64},
-		{"1pc", 1, "shared", 64}, {"oneround", 2, "shared", 64},
-	}
-	for _, p := range points {
-		b.Run(harness.Name("protocol", p.protocol, "shards", p.shards, "disk", harness.DiskLabel(p.disk), "net", "sim", "nodes", 20, "clients", p.clients), func(b *testing.B) {
-			w := bootBench(b, 20, p.disk, "sim")
-			value := make([]byte, 128)
-			o := txn.TxOptions{Set: true}
-			if p.protocol == "2pc" {
-				o.Protocol = txn.TwoPhase
-			}
-			harness.Run(b, harness.Spec{Clients: p.clients, Counters: w.counters}, func(cl *harness.Client) error {
-				return w.clients[cl.ID%20].Run(cl.Context, o, func(tx *txn.Tx) error {
-					first := cl.Rand.IntN(20)
-					for i := range p.shards {
-						if err := tx.Put(fmt.Sprintf("%02d/%06d", (first+i*7)%20*5, cl.Rand.IntN(100_000)), value); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-			})
-		})
-	}
+// key is the n-th key of a shard.
+func (w *bench) key(shard, n int) string {
+	return fmt.Sprintf("%02d/%06d", 100*shard/len(w.ids), n)
 }
