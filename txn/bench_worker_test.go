@@ -22,6 +22,10 @@ type workload struct {
 	options txn.ClientOptions
 	level   isolation.Level // that the history of the other part is held against
 	op      func(k *worker) error
+	after   func() // right behind the measured part; default: nothing
+	// check, where there is one, is in place of the recorded part: it returns for how
+	// many transactions it can tell that nothing is wrong.
+	check func() int
 }
 
 // A worker is a client of a case. It does the same in two parts: in the first it is
@@ -39,6 +43,7 @@ type worker struct {
 
 	done, tries int64         // since the measured part began
 	waited      time.Duration // for locks, since then
+	money       int64         // that it has brought, since it was hired
 }
 
 // A session is a transaction of a worker.
@@ -86,7 +91,15 @@ func (w *bench) measure(b *testing.B, l workload, workers []*worker) harness.Res
 		}
 		return err
 	})
-	verified := w.verify(b, &l, workers, r.Ops)
+	if l.after != nil {
+		l.after()
+	}
+	verified := 0
+	if l.check != nil {
+		verified = l.check()
+	} else {
+		verified = w.verify(b, &l, workers, r.Ops)
+	}
 	if r.Invalid == "" {
 		b.ReportMetric(float64(verified), "verified-ops")
 	}
@@ -163,6 +176,9 @@ const numberBytes = 8
 
 // get returns what is in a row, and false if there is none.
 func (s *session) get(key string) ([]byte, bool, error) { return s.noted(key, s.Get) }
+
+// lock is get of a row that is going to be written.
+func (s *session) lock(key string) ([]byte, bool, error) { return s.noted(key, s.GetForUpdate) }
 
 func (s *session) noted(key string, get func(context.Context, string) ([]byte, bool, error)) ([]byte, bool, error) {
 	b, there, err := get(s.k.ctx, key)

@@ -65,3 +65,26 @@ func (p *Participant) Leave(ctx context.Context, r *cluster.Replica, txn id.Txn,
 	}
 	return nil
 }
+
+// Intents is how many intents there are in the shards that the participant leads.
+func (p *Participant) Intents() (count int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.seats {
+		if _, holds := s.r.Holds(); !holds {
+			continue
+		}
+		s.store.IntentsIn("", "", func(*mvcc.Intent) bool { count++; return true })
+	}
+	return count
+}
+
+// Waiting is how many requests wait for locks in the shards that the participant leads.
+func (p *Participant) Waiting() (count int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.seats {
+		count += len(s.locks.Waits())
+	}
+	return count
+}
