@@ -25,7 +25,7 @@ const (
 	quickCases     = 180
 	quickLength    = 2 * time.Minute
 	standardLength = 10 * time.Minute
-	stressLength   = 30 * time.Minute
+	stressLength   = 40 * time.Minute
 )
 
 // modesVar makes this test binary a program for go test -exec: it runs the test

@@ -3,7 +3,10 @@ package txn_test
 import (
 	"fmt"
 	"sync"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/harness/verify/isolation"
 )
@@ -91,5 +94,40 @@ func (a *audit) before(h *isolation.History) {
 			seen[v] = true
 			h.Add(isolation.Txn{Client: -1, Outcome: isolation.Committed, Ops: []isolation.Op{{Kind: isolation.Write, Key: op.Key, Value: op.Value}}})
 		}
+	}
+}
+
+// An audit takes what one transaction after the other can have done, from rows that were
+// there before it, and nothing else.
+func TestAudit(t *testing.T) {
+	op := func(kind isolation.OpKind, key string, number uint64) isolation.Op {
+		return isolation.Op{Kind: kind, Key: key, Value: number}
+	}
+	for _, c := range []struct {
+		name   string
+		second []isolation.Op
+		want   string
+	}{
+		{"after it", []isolation.Op{op(isolation.Read, "a", 11), op(isolation.Write, "a", 12)}, ""},
+		{"lost update", []isolation.Op{op(isolation.Read, "a", 5), op(isolation.Write, "a", 12)}, "lost-update"},
+		{"write skew", []isolation.Op{op(isolation.Read, "a", 5), op(isolation.Read, "b", 6), op(isolation.Write, "b", 12)}, "G2-item"},
+		{"never written", []isolation.Op{op(isolation.Read, "a", 99)}, "garbage-read"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := &audit{began: time.Now(), first: 10}
+			first := a.begin(0, a.now())
+			second := a.begin(1, a.now())
+			first.Ops = []isolation.Op{op(isolation.Read, "a", 5), op(isolation.Read, "b", 6), op(isolation.Write, "a", 11)}
+			second.Ops = c.second
+			a.end(first, isolation.Committed)
+			a.end(second, isolation.Committed)
+			committed, err := a.check(isolation.Serializable)
+			if c.want != "" {
+				require.ErrorContains(t, err, c.want)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, 2, committed)
+		})
 	}
 }

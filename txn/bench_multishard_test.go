@@ -24,12 +24,12 @@ func BenchmarkMultiShard(b *testing.B) {
 	for _, shards := range []int{2, 5, 20} {
 		b.Run(harness.Name("nodes", 20, "shards", shards), func(b *testing.B) {
 			w := bootBench(b, benchSetup{disk: "shared", local: precise})
-			var before, after load
+			var before, after effort
 			l := workload{
-				spec:  harness.Spec{Clients: 20, Start: func() { before = w.load(b) }},
+				spec:  harness.Spec{Clients: 20, Start: func() { before = w.effort(b) }},
 				level: isolation.Serializable,
 				op:    func(k *worker) error { return w.writeRows(k, shards) },
-				after: func() { after = w.load(b) },
+				after: func() { after = w.effort(b) },
 			}
 			workers := w.hire(&l)
 			r := w.measure(b, l, workers)
@@ -44,14 +44,14 @@ func BenchmarkMultiShard(b *testing.B) {
 	}
 }
 
-// A load is what shards have done since they began.
-type load struct {
+// An effort is what shards have done since they began.
+type effort struct {
 	proposals uint64 // commands applied, by one replica
 	entries   uint64 // committed
 }
 
-// load returns what all shards have done.
-func (w *bench) load(b *testing.B) (sum load) {
+// effort returns what all shards have done.
+func (w *bench) effort(b *testing.B) (sum effort) {
 	b.Helper()
 	for i := range w.ids {
 		entries := uint64(0)

@@ -62,7 +62,7 @@ func (w *bench) hire(l *workload) []*worker {
 	}
 	workers := make([]*worker, l.spec.Clients)
 	for i := range workers {
-		workers[i] = &worker{id: i, c: clients[i%len(clients)], numbers: numbers}
+		workers[i] = &worker{id: i, c: clients[i%len(clients)], numbers: numbers, ctx: w.t.Context()}
 	}
 	return workers
 }
