@@ -51,17 +51,17 @@ func (p *Participant) Dump() string {
 
 // Leave has a shard that is led here hold an intent of a transaction that nobody
 // coordinates. Without locked, nothing in memory stands for it.
-func (p *Participant) Leave(ctx context.Context, r *cluster.Replica, txn id.Txn, at hlc.Timestamp, locked bool) error {
+func (p *Participant) Leave(ctx context.Context, r *cluster.Replica, txn id.Txn, key string, at hlc.Timestamp, locked bool) error {
 	s, err := p.seat(ctx, r, r.Header().Generation)
 	if err != nil {
 		return err
 	}
-	w := &writeRequest{txn: txn, mode: modePrepare, at: at, writes: []mvcc.Write{{Key: txn.Anchor, Kind: mvcc.Put, Value: []byte("left")}}}
+	w := &writeRequest{txn: txn, mode: modePrepare, at: at, writes: []mvcc.Write{{Key: key, Kind: mvcc.Put, Value: []byte("left")}}}
 	if _, err := s.prepare(ctx, w); err != nil {
 		return err
 	}
 	if !locked {
-		s.locks.Release(txn.Key, txn.Anchor)
+		s.locks.Release(txn.Key, key)
 	}
 	return nil
 }

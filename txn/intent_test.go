@@ -28,7 +28,7 @@ func TestIntentsWithoutLocks(t *testing.T) {
 		for _, key := range keys {
 			require.NoError(t, tx.Put(key, []byte("mine")))
 		}
-		require.NoError(t, p.Leave(within(t, 10*time.Second), r, left, now, false))
+		require.NoError(t, p.Leave(within(t, 10*time.Second), r, left, "00", now, false))
 		var aborted *txn.AbortedError
 		require.ErrorAs(t, tx.Commit(within(t, 10*time.Second)), &aborted)
 		require.Equal(t, txn.Wounded, aborted.Reason)

@@ -63,7 +63,7 @@ func (p *Participant) Join(o *cluster.Options) {
 	}
 	for name, h := range map[string]func(context.Context, *seat, *cluster.Request) ([]byte, error){
 		serviceGet: p.serveGet, serviceScan: p.serveScan, serviceLock: p.serveLock, serviceCheck: p.serveCheck,
-		serviceWrite: p.serveWrite, serviceUnlock: p.serveUnlock, serviceEnd: p.serveEnd,
+		serviceWrite: p.serveWrite, serviceUnlock: p.serveUnlock, serviceEnd: p.serveEnd, serviceFates: p.serveFates,
 	} {
 		o.Services[name] = p.led(h)
 	}

@@ -83,8 +83,9 @@ func (p *Participant) tendLed(r *cluster.Replica, store *mvcc.Store) {
 			threshold = min(threshold, q.TS)
 		}
 	})
+	dead := p.deadIn(store)
 	raise := threshold > st.Threshold.Add(p.o.Retention/16)
-	if len(left) == 0 && !raise {
+	if len(left) == 0 && len(dead) == 0 && !raise {
 		return
 	}
 	ctx, cancel := context.WithTimeout(p.life, tendEvery)
@@ -92,6 +93,11 @@ func (p *Participant) tendLed(r *cluster.Replica, store *mvcc.Store) {
 	s, err := p.seat(ctx, r, r.Header().Generation)
 	if err != nil {
 		return // another time
+	}
+	if len(dead) > 0 {
+		if err := s.clean(dead); err != nil {
+			p.o.Logger.Debug("txn: clean", "shard", uint64(r.Shard()), "err", err)
+		}
 	}
 	for _, txn := range left {
 		s.abandoned(txn)

@@ -1,0 +1,71 @@
+package txn_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/txn"
+	"github.com/phantomdb/phantomdb/txn/id"
+)
+
+// What a node leaves that dies is ended many at a time, and so that nothing of it can
+// come any more: ten thousand intents of as many transactions, whose anchors are in
+// another shard.
+func TestIntentsOfTheDead(t *testing.T) {
+	const many = 10_000
+	w := boot(t, worldOptions{nodes: 4, shards: 2})
+	leader, p := w.leader("00")
+	other, _ := w.leader("90")
+	number := 2
+	for w.Node(number) == leader || w.Node(number) == other {
+		number++
+	}
+	dead := w.Node(number) // which leads nothing
+	left := func(i int) id.Txn {
+		now, err := p.Clock().Timestamp(t.Context())
+		require.NoError(t, err)
+		return id.Txn{Key: id.Key{Node: uint64(dead.ID()), Epoch: dead.Epoch(), Seq: 1<<40 + uint64(i), Start: now}, Anchor: fmt.Sprintf("90/%06d", i)}
+	}
+	at, ok := w.Node(1).Locate("00")
+	require.True(t, ok)
+	r, err := leader.Replica(at.Shard)
+	require.NoError(t, err)
+	var work sync.WaitGroup
+	for part := range 64 {
+		work.Go(func() {
+			for i := part; i < many; i += 64 {
+				txn := left(i)
+				if err := p.Leave(t.Context(), r, txn, fmt.Sprintf("00/%06d", i), txn.Start, true); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	require.Equal(t, many, p.Intents())
+	w.Crash(number)
+	_, err = w.Node(1).Await(within(t, 20*time.Second), func(s *meta.State) bool {
+		n, ok := s.Node(dead.ID())
+		return ok && n.Condition == meta.Dead
+	})
+	require.NoError(t, err)
+	began := time.Now()
+	require.Eventually(t, func() bool { return p.Intents() == 0 }, 20*time.Second, time.Millisecond)
+	t.Logf("%d intents were gone %v after the node was declared dead", many, time.Since(began))
+
+	// What was still on its way does not arrive.
+	late := left(many)
+	err = p.Leave(t.Context(), r, late, "00/late", late.Start, true)
+	var no *txn.Refusal
+	require.ErrorAs(t, err, &no)
+	require.Equal(t, txn.Fenced, no.Reason)
+	o, err := w.client(1, txn.ClientOptions{}).Outcome(within(t, 10*time.Second), left(0))
+	require.NoError(t, err)
+	require.False(t, o.Committed)
+}
