@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/cluster/meta"
@@ -17,7 +18,10 @@ import (
 // come any more: ten thousand intents of as many transactions, whose anchors are in
 // another shard.
 func TestIntentsOfTheDead(t *testing.T) {
-	const many = 10_000
+	many := 10_000
+	if raceEnabled {
+		many = 1000
+	}
 	w := boot(t, worldOptions{nodes: 4, shards: 2})
 	leader, p := w.leader("00")
 	other, _ := w.leader("90")
@@ -31,37 +35,37 @@ func TestIntentsOfTheDead(t *testing.T) {
 		require.NoError(t, err)
 		return id.Txn{Key: id.Key{Node: uint64(dead.ID()), Epoch: dead.Epoch(), Seq: 1<<40 + uint64(i), Start: now}, Anchor: fmt.Sprintf("90/%06d", i)}
 	}
-	at, ok := w.Node(1).Locate("00")
-	require.True(t, ok)
-	r, err := leader.Replica(at.Shard)
-	require.NoError(t, err)
 	var work sync.WaitGroup
 	for part := range 64 {
 		work.Go(func() {
 			for i := part; i < many; i += 64 {
-				txn := left(i)
-				if err := p.Leave(t.Context(), r, txn, fmt.Sprintf("00/%06d", i), txn.Start, true); err != nil {
-					t.Error(err)
+				if !assert.NoError(t, txn.LeaveBy(within(t, time.Minute), w.Node(1), left(i), fmt.Sprintf("00/%06d", i))) {
 					return
 				}
 			}
 		})
 	}
 	work.Wait()
-	require.Equal(t, many, p.Intents())
+	intents := func() (n int) {
+		for _, p := range w.parts[:4] {
+			n += p.Intents()
+		}
+		return n
+	}
+	require.GreaterOrEqual(t, intents(), many*9/10) // some may have been found to be abandoned by now
 	w.Crash(number)
-	_, err = w.Node(1).Await(within(t, 20*time.Second), func(s *meta.State) bool {
+	_, err := w.Node(1).Await(within(t, 20*time.Second), func(s *meta.State) bool {
 		n, ok := s.Node(dead.ID())
 		return ok && n.Condition == meta.Dead
 	})
 	require.NoError(t, err)
 	began := time.Now()
-	require.Eventually(t, func() bool { return p.Intents() == 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return intents() == 0 }, 20*time.Second, time.Millisecond)
 	t.Logf("%d intents were gone %v after the node was declared dead", many, time.Since(began))
 
 	// What was still on its way does not arrive.
 	late := left(many)
-	err = p.Leave(t.Context(), r, late, "00/late", late.Start, true)
+	err = txn.LeaveBy(within(t, time.Minute), w.Node(1), late, "00/late")
 	var no *txn.Refusal
 	require.ErrorAs(t, err, &no)
 	require.Equal(t, txn.Fenced, no.Reason)

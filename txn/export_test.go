@@ -66,6 +66,16 @@ func (p *Participant) Leave(ctx context.Context, r *cluster.Replica, txn id.Txn,
 	return nil
 }
 
+// LeaveBy is Leave in whatever shard has the key, by way of a node.
+func LeaveBy(ctx context.Context, n *cluster.Node, txn id.Txn, key string) error {
+	w := &writeRequest{txn: txn, mode: modePrepare, at: txn.Start, writes: []mvcc.Write{{Key: key, Kind: mvcc.Put, Value: []byte("left")}}}
+	b, err := n.CallSpan(ctx, serviceWrite, cover(w.writes), w.encode())
+	if err == nil {
+		_, err = parsePrepared(b)
+	}
+	return err
+}
+
 // Intents is how many intents there are in the shards that the participant leads.
 func (p *Participant) Intents() (count int) {
 	p.mu.Lock()

@@ -15,20 +15,21 @@ import (
 func TestIntentsWithoutLocks(t *testing.T) {
 	for _, keys := range [][]string{{"00"}, {"00", "99"}} {
 		w := boot(t, worldOptions{nodes: 3, shards: 2})
-		leader, p := w.leader("00")
-		r, err := leader.Replica(w.ids[0])
+		n := w.Node(1)
+		now, err := w.parts[0].Clock().Timestamp(t.Context())
 		require.NoError(t, err)
-		now, err := p.Clock().Timestamp(t.Context())
-		require.NoError(t, err)
-		left := id.Txn{Key: id.Key{Node: uint64(leader.ID()), Epoch: leader.Epoch(), Seq: 1 << 40, Start: now}, Anchor: "00"}
-		c, err := txn.NewClient(leader, p, txn.ClientOptions{})
-		require.NoError(t, err)
+		left := id.Txn{Key: id.Key{Node: uint64(n.ID()), Epoch: n.Epoch(), Seq: 1 << 40, Start: now}, Anchor: "00"}
+		c := w.client(1, txn.ClientOptions{})
 		tx, err := c.Begin(t.Context(), txn.TxOptions{})
 		require.NoError(t, err)
 		for _, key := range keys {
 			require.NoError(t, tx.Put(key, []byte("mine")))
 		}
-		require.NoError(t, p.Leave(within(t, 10*time.Second), r, left, "00", now, false))
+		require.Eventually(t, func() bool { // or it is led by another one meanwhile
+			leader, p := w.leader("00")
+			r, err := leader.Replica(w.ids[0])
+			return err == nil && p.Leave(within(t, 10*time.Second), r, left, "00", now, false) == nil
+		}, 20*time.Second, time.Millisecond)
 		var aborted *txn.AbortedError
 		require.ErrorAs(t, tx.Commit(within(t, 10*time.Second)), &aborted)
 		require.Equal(t, txn.Wounded, aborted.Reason)
