@@ -213,7 +213,9 @@ func (c *committer) prepare(ctx context.Context, p *share, m *commit.Prepare) (c
 	for _, sp := range w.spans {
 		span = union(span, sp)
 	}
+	end := c.t.asks(w.writes[0].Key)
 	b, err := c.t.c.n.CallSpan(ctx, serviceWrite, span, w.encode())
+	end()
 	if err != nil {
 		return nil, err
 	}

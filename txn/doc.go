@@ -46,6 +46,17 @@
 // record decides. A transaction without a record is aborted by making one that says so.
 // So no failure of a coordinator blocks anybody for longer than it takes to ask.
 //
+// What a dead node leaves is ended many at a time: each shard fences the node's epoch in
+// its own log, asks the shards of the anchors how the transactions ended, and ends their
+// intents by one command.
+//
+// # Who waits for a lock
+//
+// The policy of package lock decides, by age. With [lock.Detect] everybody waits, and a
+// ring of transactions over several shards is found by probes: whoever has waited for a
+// millisecond has the coordinators asked, one after the other, whom their transactions
+// wait for (Chandy, Misra and Haas, 1983). The youngest of the ring ends.
+//
 // # Outcomes
 //
 // Each version names its writer. So a shard knows that a transaction was committed, and

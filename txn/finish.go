@@ -140,7 +140,9 @@ func (t *Tx) commitOnce(ctx context.Context, writes []mvcc.Write, at hlc.Timesta
 			w.rigid = true
 		}
 	}
+	end := t.asks(writes[0].Key)
 	b, err := t.c.n.CallSpan(ctx, serviceWrite, span, w.encode())
+	end()
 	if errors.Is(err, consensus.ErrUnknown) {
 		return t.c.settle(ctx, t.id, err)
 	}

@@ -63,11 +63,12 @@ func (p *Participant) Join(o *cluster.Options) {
 	}
 	for name, h := range map[string]func(context.Context, *seat, *cluster.Request) ([]byte, error){
 		serviceGet: p.serveGet, serviceScan: p.serveScan, serviceLock: p.serveLock, serviceCheck: p.serveCheck,
-		serviceWrite: p.serveWrite, serviceUnlock: p.serveUnlock, serviceEnd: p.serveEnd, serviceFates: p.serveFates,
+		serviceWrite: p.serveWrite, serviceUnlock: p.serveUnlock, serviceEnd: p.serveEnd, serviceFates: p.serveFates, serviceEdges: p.serveEdges,
 	} {
 		o.Services[name] = p.led(h)
 	}
 	o.NodeServices[serviceStatus] = p.serveStatus
+	o.NodeServices[serviceWaits] = p.serveWaits
 }
 
 // Serve begins what the participant does by itself on a node that was started with it.

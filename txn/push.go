@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ type coordinators struct {
 	mu   sync.Mutex
 	seq  uint64               // guarded by mu
 	live map[id.Key]*standing // guarded by mu
+	asks map[id.Key][]string  // guarded by mu; keys at whose shards a transaction may wait
 }
 
 // A standing is how a transaction stands, as its coordinator knows.
@@ -35,7 +37,32 @@ const (
 	standsAborted
 )
 
-func (c *coordinators) init() { c.live = map[id.Key]*standing{} }
+func (c *coordinators) init() { c.live, c.asks = map[id.Key]*standing{}, map[id.Key][]string{} }
+
+// ask notes that a transaction may wait at the shard of a key, and returns what ends
+// that.
+func (c *coordinators) ask(txn id.Key, key string) (end func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asks[txn] = append(c.asks[txn], key)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		list := c.asks[txn]
+		if i := slices.Index(list, key); len(list) > 1 && i >= 0 {
+			c.asks[txn] = slices.Delete(slices.Clone(list), i, i+1)
+			return
+		}
+		delete(c.asks, txn)
+	}
+}
+
+// asking returns keys of all shards at which a transaction may wait.
+func (c *coordinators) asking(txn id.Key) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.asks[txn])
+}
 
 func (c *coordinators) next() uint64 {
 	c.mu.Lock()

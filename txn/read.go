@@ -218,7 +218,10 @@ func (p *Participant) serveLock(ctx context.Context, s *seat, q *cluster.Request
 // lock takes a lock and reads what is there then, which may be later than the
 // transaction's snapshot: it is for that to say whether it can go by it.
 func (s *seat) lock(ctx context.Context, g *lockRequest) ([]byte, error) {
-	if err := s.locks.Acquire(ctx, g.txn, g.key, g.mode); err != nil {
+	stop := s.chase(ctx, g.txn)
+	err := s.locks.Acquire(ctx, g.txn, g.key, g.mode)
+	stop()
+	if err != nil {
 		return nil, refusalOf(err)
 	}
 	guard, err := s.latches.Acquire(ctx, []latch.Want{latch.Point(g.key, latch.Read)})

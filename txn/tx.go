@@ -134,7 +134,9 @@ func (t *Tx) fetch(ctx context.Context, key string, mode lock.Mode) (value []byt
 			}
 			t.locked = append(t.locked, key)
 		}
+		end := t.asks(key)
 		b, err := t.c.n.Call(ctx, service, key, body)
+		end()
 		if err != nil {
 			return nil, false, err
 		}
@@ -160,6 +162,15 @@ func (t *Tx) fetch(ctx context.Context, key string, mode lock.Mode) (value []byt
 		t.points[key] = true
 		return value, there, nil
 	}
+}
+
+// asks notes that the transaction may wait at the shard of a key, which only matters
+// where waiting in a ring is looked for.
+func (t *Tx) asks(key string) (end func()) {
+	if t.c.p.o.Policy != lock.Detect {
+		return func() {}
+	}
+	return t.c.p.live.ask(t.id.Key, key)
 }
 
 // advance has the transaction read at a later timestamp, if what it has read is the

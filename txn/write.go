@@ -82,6 +82,7 @@ func (s *seat) acquire(ctx context.Context, w *writeRequest) (*held, error) {
 		want = append(want, latch.Point(w.txn.Anchor, latch.Write)) // it was another shard's when the parts were made
 	}
 	h := &held{s: s, txn: w.txn.Key}
+	defer s.chase(ctx, w.txn.Key)()
 	for mode, keys := range map[lock.Mode][]string{lock.Add: add, lock.Exclusive: other} {
 		if len(keys) == 0 {
 			continue
