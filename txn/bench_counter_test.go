@@ -71,7 +71,7 @@ func addRead(s *session, key string, get func(context.Context, string) ([]byte, 
 // count returns what a counter shows.
 func (w *bench) count(b *testing.B, key string) (n int64) {
 	b.Helper()
-	require.NoError(b, w.client(1, txn.ClientOptions{}).Run(b.Context(), txn.TxOptions{ReadOnly: true}, func(tx *txn.Tx) error {
+	require.NoError(b, w.client(1, txn.ClientOptions{}).Run(b.Context(), latest, func(tx *txn.Tx) error {
 		v, there, err := tx.Get(b.Context(), key)
 		n, _ = mvcc.Counter(&mvcc.Version{TS: 1, Deleted: !there, Value: v})
 		return err

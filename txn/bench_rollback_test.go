@@ -117,7 +117,7 @@ var errCommitted = errors.New("committed")
 
 // without requires that no row has a value.
 func without(ctx context.Context, c *txn.Client, keys []string, value string) error {
-	return c.Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error {
+	return c.Run(ctx, latest, func(tx *txn.Tx) error {
 		for _, key := range keys {
 			b, _, err := tx.Get(ctx, key)
 			if err != nil {

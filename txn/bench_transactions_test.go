@@ -70,14 +70,16 @@ func BenchmarkTransactions(b *testing.B) {
 	})
 }
 
-// fill has workers write the rows that there are in the beginning, in parts.
+// fill has workers write the rows that there are in the beginning, in parts. It returns
+// when all clocks are past that: a node that hears of them later would read what was
+// before.
 func fill(b *testing.B, workers []*worker, parts int, one func(s *session, part int) error) {
 	b.Helper()
 	errs := make([]error, parts)
 	var work sync.WaitGroup
 	for i := range parts {
 		work.Go(func() {
-			errs[i] = workers[i%len(workers)].run(txn.TxOptions{}, func(s *session) error { return one(s, i) })
+			errs[i] = workers[i%len(workers)].run(txn.TxOptions{Set: true, Level: txn.Strict}, func(s *session) error { return one(s, i) })
 		})
 	}
 	work.Wait()

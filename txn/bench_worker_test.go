@@ -171,6 +171,10 @@ func (k *worker) run(o txn.TxOptions, fn func(*session) error) error {
 // fewer keys, so that transactions meet.
 func (k *worker) recorded() bool { return k.audit != nil }
 
+// latest reads all that has been answered. Others may read what was before, if their
+// node's clock has not come to the timestamp of what others have committed.
+var latest = txn.TxOptions{Set: true, Level: txn.Strict, ReadOnly: true}
+
 // numberBytes begin every value: a number that no other value has.
 const numberBytes = 8
 

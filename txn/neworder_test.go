@@ -210,7 +210,7 @@ func (m *orderEntry) level(s *session, w, d int) error {
 // consistent checks conditions 1 to 3 of clause 3.3.2: a warehouse has been paid what its
 // districts have, and the orders of a district have all numbers below its next one.
 func (m *orderEntry) consistent(ctx context.Context, c *txn.Client) error {
-	return c.Run(ctx, txn.TxOptions{ReadOnly: true}, func(tx *txn.Tx) error {
+	return c.Run(ctx, latest, func(tx *txn.Tx) error {
 		read := func(key string) (int64, error) {
 			return amountOf(key, func(key string) ([]byte, bool, error) {
 				b, there, err := tx.Get(ctx, key)

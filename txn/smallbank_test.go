@@ -141,7 +141,7 @@ func (m *smallBank) check(s *session, c int, v int64) (brings int64, err error) 
 
 // sum is what all customers have, read at once.
 func (m *smallBank) sum(ctx context.Context, c *txn.Client) (sum int64, err error) {
-	err = c.Run(ctx, txn.TxOptions{ReadOnly: true}, func(tx *txn.Tx) error {
+	err = c.Run(ctx, latest, func(tx *txn.Tx) error {
 		sum = 0
 		for i := range m.customers {
 			for _, key := range []string{m.savings(i), m.checking(i)} {
