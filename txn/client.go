@@ -101,8 +101,8 @@ type Client struct {
 	n *cluster.Node
 	o ClientOptions
 
-	// seen is the highest timestamp at which a transaction of this client committed:
-	// later ones see it.
+	// seen is the highest timestamp at which a transaction of this client committed, or
+	// to which it had to go on to read: later ones see no less.
 	seen atomic.Uint64
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
 )
@@ -104,6 +105,19 @@ func (e *AbortedError) Retry() bool {
 	}
 	return true
 }
+
+// An UnknownError says that nobody could say in time how a transaction ended. Commit,
+// called again, or Client.Outcome find out. It wraps consensus.ErrUnknown.
+type UnknownError struct {
+	Txn id.Txn
+	Err error
+}
+
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("txn: commit of %v: %v", e.Txn, e.Err)
+}
+
+func (e *UnknownError) Unwrap() []error { return []error{consensus.ErrUnknown, e.Err} }
 
 // Errors that say what was wrong with what was asked. Nothing was done.
 var (

@@ -58,10 +58,14 @@ func (t *Tx) final() []mvcc.Write {
 }
 
 // Commit commits the transaction. It ends in one of three ways: committed, with a nil
-// error; aborted, with an *AbortedError; and with another error, which wraps
-// consensus.ErrUnknown, if ctx ended before anybody could say, after which
-// Client.Outcome tells.
+// error; aborted, with an *AbortedError, or an error that wraps consensus.ErrRejected if
+// ctx ended before anybody heard of it; and with an *UnknownError if ctx ended before
+// anybody could say. Then it may be called again, as often as it takes: the transaction
+// is carried out once, or never.
 func (t *Tx) Commit(ctx context.Context) error {
+	if t.unknown {
+		return t.commitAgain(ctx)
+	}
 	if err := t.usable("commit"); err != nil {
 		return err
 	}
@@ -80,11 +84,31 @@ func (t *Tx) Commit(ctx context.Context) error {
 	switch {
 	case errors.As(err, &no):
 		return &AbortedError{t.id.Key, *no}
-	case err != nil:
+	case errors.Is(err, ErrOutcomeExpired) || errors.Is(err, consensus.ErrRejected) && !errors.Is(err, consensus.ErrUnknown):
 		return fmt.Errorf("txn: commit of %v: %w", t.id, err)
+	case err != nil:
+		t.unknown = true
+		return &UnknownError{t.id, err}
 	}
 	t.c.saw(ts)
 	return t.wait(ctx, ts)
+}
+
+// commitAgain finds out how a commit ended that nobody knew of.
+func (t *Tx) commitAgain(ctx context.Context) error {
+	o, err := t.c.Outcome(ctx, t.id)
+	if errors.Is(err, consensus.ErrUnknown) {
+		return &UnknownError{t.id, err}
+	}
+	if err != nil {
+		return err
+	}
+	t.unknown = false
+	if !o.Committed {
+		return &AbortedError{t.id.Key, Refusal{Reason: Recovered}}
+	}
+	t.c.saw(o.TS)
+	return t.wait(ctx, o.TS)
 }
 
 // wait waits until every clock is past the timestamp of a strict transaction.

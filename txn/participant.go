@@ -112,6 +112,10 @@ func (p *Participant) led(h func(context.Context, *seat, *cluster.Request) ([]by
 		if err != nil && !errors.Is(err, consensus.ErrUnknown) && s.left() != nil {
 			return nil, s.left() // what it was evaluated by is of yesterday
 		}
+		if err != nil && ctx.Err() != nil && !errors.Is(err, consensus.ErrUnknown) {
+			// What is proposed is waited for whatever happens to ctx.
+			err = fmt.Errorf("%w: %w", consensus.ErrRejected, err)
+		}
 		return b, err
 	}
 }

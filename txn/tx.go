@@ -38,6 +38,8 @@ type Tx struct {
 
 	finishing bool // its end is still being told, and who asks is to be answered
 
+	unknown bool // Commit did not come to know how it ended
+
 	ended error // why it takes no more calls, nil if it does
 }
 
@@ -183,6 +185,7 @@ func (t *Tx) advance(ctx context.Context, to hlc.Timestamp) error {
 		return err
 	}
 	t.at = to
+	t.c.saw(to) // so that what this client does later reads no less
 	return nil
 }
 

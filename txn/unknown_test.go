@@ -1,0 +1,78 @@
+package txn_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/harness"
+	"github.com/phantomdb/phantomdb/txn"
+	"github.com/phantomdb/phantomdb/txn/mvcc"
+)
+
+// A commit whose caller did not wait for the answer is asked for again until there is
+// one, and is carried out once, or never.
+func TestCommitAgain(t *testing.T) {
+	w := boot(t, worldOptions{nodes: 3, shards: 4})
+	seed := harness.Seed()
+	t.Logf("seed %d (PHANTOM_SEED)", seed)
+	rng := rand.New(rand.NewPCG(seed, 11))
+	c := w.client(1, txn.ClientOptions{})
+	var want, unknown int64
+	for i := range 600 {
+		tx, err := c.Begin(t.Context(), txn.TxOptions{Set: true, Protocol: txn.Protocol(i % 2)})
+		require.NoError(t, err)
+		require.NoError(t, tx.Add("10/sum", 1))
+		if i%3 != 0 {
+			require.NoError(t, tx.Add("80/sum", 1))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(300))*time.Microsecond)
+		err = tx.Commit(ctx)
+		cancel()
+		for again := 0; errors.As(err, new(*txn.UnknownError)); again++ {
+			unknown++
+			require.ErrorIs(t, err, consensus.ErrUnknown)
+			require.Less(t, again, 10)
+			err = tx.Commit(within(t, 10*time.Second))
+		}
+		switch {
+		case err == nil:
+			want++
+		case !errors.As(err, new(*txn.AbortedError)):
+			require.ErrorIs(t, err, consensus.ErrRejected) // nobody heard of it
+		}
+		require.ErrorIs(t, tx.Commit(t.Context()), txn.ErrEnded)
+	}
+	require.NotZero(t, unknown)
+	t.Logf("%d committed, %d times nobody knew", want, unknown)
+	var sum int64
+	require.NoError(t, c.Run(within(t, 10*time.Second), txn.TxOptions{}, func(tx *txn.Tx) error {
+		b, _, err := tx.Get(t.Context(), "10/sum")
+		sum, _ = mvcc.Counter(&mvcc.Version{TS: 1, Value: b})
+		return err
+	}))
+	require.Equal(t, want, sum)
+}
+
+// What a client has read once its later transactions read too, though it was written by
+// a leader that had to go ahead of the clocks, and they do not ask for realtime order.
+func TestClientReadsNoLessThanBefore(t *testing.T) {
+	w := boot(t, worldOptions{nodes: 3, shards: 1})
+	a, b := w.client(1, txn.ClientOptions{}), w.client(2, txn.ClientOptions{})
+	ctx := within(t, 20*time.Second)
+	get := func(o txn.TxOptions) (there bool) {
+		require.NoError(t, b.Run(ctx, o, func(tx *txn.Tx) (err error) {
+			_, there, err = tx.Get(ctx, "k")
+			return err
+		}))
+		return there
+	}
+	require.NoError(t, a.Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error { return tx.Put("k", nil) }))
+	require.True(t, get(txn.TxOptions{Set: true, Level: txn.Strict, ReadOnly: true}))
+	require.True(t, get(txn.TxOptions{ReadOnly: true}))
+}
