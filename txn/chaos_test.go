@@ -96,17 +96,22 @@ func TestTransactionsUnderFaults(t *testing.T) {
 func (m *mixer) readAll(t *testing.T) {
 	c := m.w.client(1, txn.ClientOptions{})
 	h := isolation.Txn{Client: 1000, Begin: time.Since(m.began), Outcome: isolation.Committed}
-	require.NoError(t, c.Run(within(t, 20*time.Second), txn.TxOptions{}, func(tx *txn.Tx) error {
+	ctx := within(t, 20*time.Second)
+	err := c.Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error {
 		h.Ops = nil
 		for i := range m.keys {
-			b, _, err := tx.Get(t.Context(), m.key(i))
+			b, _, err := tx.Get(ctx, m.key(i))
 			if err != nil {
 				return err
 			}
 			h.Ops = append(h.Ops, isolation.Op{Kind: isolation.ReadList, Key: m.key(i), List: listOf(b)})
 		}
 		return nil
-	}))
+	})
+	if err != nil {
+		m.w.dump()
+	}
+	require.NoError(t, err)
 	h.End = time.Since(m.began)
 	m.history.Add(h)
 }

@@ -97,18 +97,19 @@ func (c *committer) run(ctx context.Context) (hlc.Timestamp, error) {
 	c.answers = make(chan answered, 2*len(c.parts))
 	c.do(ctx, c.m.Step(commit.Input{Kind: commit.Begin}))
 	err := c.drive(ctx, func() bool { return c.acked })
+	o, why := c.outcome, c.why
 	c.p.work.Go(c.finish)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%w: %w", consensus.ErrUnknown, err)
-	case c.outcome.Status == commit.Committed:
-		return c.outcome.TS, nil
-	case c.outcome.Status == commit.Expired:
+	case o.Status == commit.Committed:
+		return o.TS, nil
+	case o.Status == commit.Expired:
 		return 0, ErrOutcomeExpired
-	case c.why == nil:
-		return 0, &Refusal{Reason: reasons[c.outcome.Reason]}
+	case why == nil:
+		return 0, &Refusal{Reason: reasons[o.Reason]}
 	}
-	return 0, c.why
+	return 0, why
 }
 
 // finish has done what is left when the client knows how the transaction ended.
@@ -134,6 +135,8 @@ func (c *committer) drive(ctx context.Context, until func() bool) error {
 				return nil
 			}
 			return context.Cause(ctx)
+		case <-c.p.life.Done():
+			return errClosed
 		}
 	}
 	return nil
