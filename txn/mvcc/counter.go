@@ -53,6 +53,10 @@ func (a *applier) versions(key string, down hlc.Timestamp) (list []Version, err 
 			}
 		}
 	}
+	// What is staged may be below the timestamp as well.
+	if i := slices.IndexFunc(list, func(v Version) bool { return v.TS < down }); i >= 0 {
+		list = list[:i+1]
+	}
 	return list, nil
 }
 
