@@ -129,6 +129,12 @@ type TxOptions struct {
 	// At reads at a timestamp, which must not be in the future, instead of now. It
 	// implies ReadOnly.
 	At hlc.Timestamp
+	// Followers has reads be answered by the replicas that this node has itself, leader
+	// or not, as far as they have closed the timestamp, and by the leaders otherwise.
+	// Without At it is one a little more than ClosedLag back, which replicas have closed
+	// as a rule: what was committed since is not seen, also if it was by this client. It
+	// implies ReadOnly.
+	Followers bool
 }
 
 // Begin begins a transaction. Nobody hears of it before it reads or commits. It must
@@ -137,7 +143,7 @@ func (c *Client) Begin(ctx context.Context, o TxOptions) (*Tx, error) { return c
 
 // begin begins a transaction of an age, 0 for a new one.
 func (c *Client) begin(ctx context.Context, o TxOptions, age hlc.Timestamp) (*Tx, error) {
-	t := &Tx{c: c, level: c.o.Level, protocol: c.o.Protocol, readOnly: o.ReadOnly || o.At != 0, writes: map[string]int{}, points: map[string]bool{}}
+	t := &Tx{c: c, level: c.o.Level, protocol: c.o.Protocol, readOnly: o.ReadOnly || o.At != 0 || o.Followers, near: o.Followers, writes: map[string]int{}, points: map[string]bool{}}
 	if o.Set {
 		t.level, t.protocol = o.Level, o.Protocol
 	}
@@ -152,6 +158,9 @@ func (c *Client) begin(ctx context.Context, o TxOptions, age hlc.Timestamp) (*Tx
 		return nil, err
 	}
 	t.at = now
+	if o.Followers && o.At == 0 {
+		o.At = c.p.behind()
+	}
 	if o.At != 0 {
 		if o.At > now.Add(c.p.clock.Bound()) {
 			return nil, fmt.Errorf("txn: begin at %v: %w: it is %v", o.At, ErrFuture, now)

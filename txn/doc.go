@@ -64,6 +64,15 @@
 // for twice is carried out once. [Client.Outcome] answers for good: what it does not
 // find it aborts. Below the threshold of what is kept it says that it does not know.
 //
+// # Reads elsewhere
+//
+// Each command says which timestamp is closed: nothing behind it in the log is written
+// at or below that. So what a replica reads there is what all do, for good, but for
+// intents that are in the way, and it may be asked without its leader (follower reads;
+// see [TxOptions]). A shard that nobody writes is closed when somebody has asked in
+// vain. Versions that others have replaced go after a while; who reads for longer has
+// all shards of a span keep what is read at a timestamp, see [Client.Protect].
+//
 // # Departures
 //
 //   - Put and Delete take no lock when they are called, but at the commit, in the order

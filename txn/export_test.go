@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
 	"github.com/phantomdb/phantomdb/txn/mvcc"
@@ -97,4 +98,17 @@ func (p *Participant) Waiting() (count int) {
 		count += len(s.locks.Waits())
 	}
 	return count
+}
+
+// Nearby is how many reads of a transaction were answered by replicas of its node.
+func (t *Tx) Nearby() int { return t.nearby }
+
+// Here reads nothing of a span from the node's own replica, and has something happen
+// while it does. It reports whether that was an answer.
+func (t *Tx) Here(span meta.Span, meanwhile func()) (bool, error) {
+	f, err := t.here(span, func(*mvcc.Store) error {
+		meanwhile()
+		return nil
+	})
+	return f == foundHere, err
 }

@@ -64,6 +64,7 @@ func (p *Participant) Join(o *cluster.Options) {
 	for name, h := range map[string]func(context.Context, *seat, *cluster.Request) ([]byte, error){
 		serviceGet: p.serveGet, serviceScan: p.serveScan, serviceLock: p.serveLock, serviceCheck: p.serveCheck,
 		serviceWrite: p.serveWrite, serviceUnlock: p.serveUnlock, serviceEnd: p.serveEnd, serviceFates: p.serveFates, serviceEdges: p.serveEdges,
+		serviceGetClosing: p.closing(p.serveGet), serviceScanClosing: p.closing(p.serveScan), serviceProtect: p.serveProtect,
 	} {
 		o.Services[name] = p.led(h)
 	}

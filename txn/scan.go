@@ -89,8 +89,16 @@ type goOn struct {
 
 // scanPart reads what goes into one answer of one shard.
 func (t *Tx) scanPart(ctx context.Context, span meta.Span, limit int) ([]Row, goOn, error) {
+	service := serviceScan
+	if t.near {
+		rows, next, ask, err := t.scanHere(span, max(0, limit))
+		if err != nil || ask == "" {
+			return rows, onFrom(span, next), err
+		}
+		service = ask
+	}
 	g := scanRequest{look: look{txn: t.id.Key, at: t.at, horizon: t.horizon}, span: span, limit: max(0, limit)}
-	b, err := t.c.n.CallSpan(ctx, serviceScan, span, g.encode())
+	b, err := t.c.n.CallSpan(ctx, service, span, g.encode())
 	if err != nil {
 		return nil, goOn{}, err
 	}
@@ -111,10 +119,15 @@ func (t *Tx) scanPart(ctx context.Context, span meta.Span, limit int) ([]Row, go
 	if above > t.at {
 		return nil, goOn{late: true}, t.advance(ctx, above)
 	}
+	return rows, onFrom(span, next), nil
+}
+
+// onFrom goes on at a key, or behind a span if that is empty.
+func onFrom(span meta.Span, next string) goOn {
 	if next == "" {
 		next = span.End
 	}
-	return rows, goOn{key: next, end: next == ""}, nil
+	return goOn{key: next, end: next == ""}
 }
 
 // ownIn returns what the transaction writes in a span, by key.

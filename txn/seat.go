@@ -42,6 +42,7 @@ type seat struct {
 	life   context.Context // ends with the seat
 	cause  context.CancelCauseFunc
 	closed atomic.Uint64 // the highest timestamp that was said to be closed
+	closer closer
 
 	mu      sync.Mutex
 	pushing map[id.Key]*push // guarded by mu

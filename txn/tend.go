@@ -163,10 +163,18 @@ func (p *Participant) tendLocks() {
 // raise gives up what is read below a timestamp.
 func (s *seat) raise(threshold hlc.Timestamp, unprotect []uint64) {
 	h := s.header()
-	b := mvcc.AppendHeader(nil, &h)
-	for _, name := range unprotect {
-		b = mvcc.AppendUnprotect(b, name)
+	if len(unprotect) > 0 {
+		b := mvcc.AppendHeader(nil, &h)
+		for _, name := range unprotect {
+			b = mvcc.AppendUnprotect(b, name)
+		}
+		// By itself: a command is judged as a whole, by what is protected before it.
+		if _, err := s.propose(b); err != nil {
+			s.p.o.Logger.Debug("txn: unprotect", "shard", uint64(s.r.Shard()), "err", err)
+			return
+		}
 	}
+	b := mvcc.AppendHeader(nil, &h)
 	// Refused if it must not be: it is tried again before long.
 	if _, err := s.propose(mvcc.AppendThreshold(b, threshold)); err != nil && !errors.Is(err, consensus.ErrRejected) {
 		s.p.o.Logger.Debug("txn: threshold", "shard", uint64(s.r.Shard()), "err", err)

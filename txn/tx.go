@@ -24,6 +24,8 @@ type Tx struct {
 	protocol Protocol
 	readOnly bool
 	fixed    bool // it reads at its timestamp and no other
+	near     bool // it asks this node's own replicas first
+	nearby   int  // how often one of them has answered
 
 	at      hlc.Timestamp // at which it reads
 	horizon hlc.Timestamp // up to which there must be nothing that it does not see, 0: at
@@ -127,6 +129,11 @@ func (t *Tx) fetch(ctx context.Context, key string, mode lock.Mode) (value []byt
 	for {
 		l := look{txn: t.id.Key, at: t.at, horizon: t.horizon}
 		service, body := serviceGet, []byte(nil)
+		if t.near {
+			if value, there, service, err = t.getHere(key); err != nil || service == "" {
+				return value, there, err
+			}
+		}
 		if mode == 0 {
 			body = (&getRequest{look: l, key: key}).encode()
 		} else {
