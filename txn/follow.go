@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -152,7 +151,7 @@ func (t *Tx) scanHere(span meta.Span, limit int) (rows []Row, next, ask string, 
 	case notHere:
 		return nil, "", serviceScan, err
 	}
-	return slices.Clip(rows), next, "", err
+	return rows, next, "", err
 }
 
 // A closer is how a seat closes timestamps that nobody writes above.

@@ -131,7 +131,7 @@ func TestFollowerReads(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, rows[:limit], found)
 	}
-	require.Error(t, tx.Put("10", nil))
+	require.ErrorIs(t, tx.Put("10", nil), txn.ErrReadOnly)
 
 	w.put(other, "10", "newer")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -159,6 +159,7 @@ func TestFollowersClose(t *testing.T) {
 	first, began, count, nearby := store.Applied(), time.Now(), 0, 0
 	for ; time.Since(began) < 3*lag; count++ {
 		tx := w.at(c, 0, true)
+		require.ErrorIs(t, tx.Put("00", nil), txn.ErrReadOnly)
 		value, here := w.get(tx, "00")
 		require.Equal(t, "old", value)
 		if here {
@@ -185,8 +186,9 @@ func TestFollowersMeetIntents(t *testing.T) {
 	start := max(before.Next(), p.Clock().Now())
 	left := id.Txn{Key: id.Key{Node: uint64(leader.ID()), Epoch: leader.Epoch(), Seq: 1 << 40, Start: start}, Anchor: "00"}
 	require.NoError(t, p.Leave(within(t, 10*time.Second), r, left, left.Anchor, start, true))
-	at := start.Next()
 	_, store := w.store(f, w.ids[0])
+	require.Eventually(t, func() bool { return len(store.Intents("00")) > 0 }, 10*time.Second, time.Millisecond)
+	at := store.Intents("00")[0].TS
 	require.Eventually(t, func() bool {
 		w.put(c, "50", "closes it")
 		return store.State().Closed >= at
@@ -281,7 +283,7 @@ func TestFollowersOfABank(t *testing.T) {
 		return nil
 	}))
 	opened := w.after(c)
-	ctx, stop := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	ctx, stop := context.WithTimeout(t.Context(), 1200*time.Millisecond)
 	defer stop()
 	var work sync.WaitGroup
 	var moved, read, nearby atomic.Int64

@@ -38,7 +38,7 @@ func (w *world) versions(key string, upTo hlc.Timestamp) (count int) {
 }
 
 // What is protected is read for longer than all else, also where a shard is split
-// meanwhile, and goes when it is released.
+// and merged meanwhile, and goes when it is released.
 func TestProtect(t *testing.T) {
 	w := closing(t, 3, 1, 20*time.Millisecond, 200*time.Millisecond)
 	c := w.client(2, txn.ClientOptions{})
@@ -51,14 +51,22 @@ func TestProtect(t *testing.T) {
 	_, err = w.Node(1).Split(within(t, 10*time.Second), "50")
 	require.NoError(t, err)
 	w.rewrite(c, 700*time.Millisecond, "00", "60")
-	for i := range 3 {
-		for _, followers := range []bool{false, true} {
-			for _, key := range []string{"00", "60"} { // they were in one shard
-				value, _ := w.get(w.at(w.client(i+1, txn.ClientOptions{}), at, followers), key)
-				require.Equal(t, "old", value)
+	same := func() {
+		for i := range 3 {
+			for _, followers := range []bool{false, true} {
+				for _, key := range []string{"00", "60"} { // they were in one shard
+					value, _ := w.get(w.at(w.client(i+1, txn.ClientOptions{}), at, followers), key)
+					require.Equal(t, "old", value)
+				}
 			}
 		}
 	}
+	same()
+	require.NoError(t, w.Node(1).Merge(within(t, 10*time.Second), w.ids[0]))
+	w.rewrite(c, 300*time.Millisecond, "00", "60")
+	same()
+	_, err = w.Node(1).Split(within(t, 10*time.Second), "40")
+	require.NoError(t, err)
 	require.NoError(t, release(within(t, 10*time.Second)))
 	require.NoError(t, release(within(t, 10*time.Second)), "once more")
 	for _, key := range []string{"00", "60"} {
@@ -86,6 +94,9 @@ func TestProtectionsEnd(t *testing.T) {
 	require.NoError(t, err)
 	again, err := c.Protect(ctx, "", "", at, time.Second)
 	require.NoError(t, err)
+	other, err := c.Protect(ctx, "", "", at, time.Hour)
+	require.NoError(t, err)
+	require.NoError(t, other(ctx))
 	w.rewrite(c, 800*time.Millisecond, "00")
 	value, _ := w.get(w.at(c, at, true), "00")
 	require.Equal(t, "old", value)
