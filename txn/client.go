@@ -179,11 +179,18 @@ func (c *Client) begin(ctx context.Context, o TxOptions, age hlc.Timestamp) (*Tx
 	return t, nil
 }
 
-// now returns a timestamp above all that this client has committed at.
+// now returns a timestamp above all that this client has committed at. It has none if
+// the node's clock is wrong.
 func (c *Client) now(ctx context.Context) (hlc.Timestamp, error) {
+	if err := c.p.skewed(); err != nil {
+		return 0, err // before the clock tells what it is not to have told
+	}
 	ts, err := c.o.Source.Timestamp(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("txn: timestamp: %w", err)
+	}
+	if err := c.p.skewed(); err != nil {
+		return 0, err // it was set in between
 	}
 	return max(ts, hlc.Timestamp(c.seen.Load()).Next()), nil
 }

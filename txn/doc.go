@@ -57,6 +57,16 @@
 // millisecond has the coordinators asked, one after the other, whom their transactions
 // wait for (Chandy, Misra and Haas, 1983). The youngest of the ring ends.
 //
+// # Clocks
+//
+// What the levels say holds while all clocks are within the bound of package hlc of each
+// other. So a node asks all others for the time once a second. One whose clock is more
+// than four fifths of the bound from most of them serves nothing: it takes no seat, gives
+// what it leads to others, and its clients get [ErrSkewed]. So does one whose clock was
+// set by more than the last fifth, which is noticed by whatever goes by it next, until
+// the others have been asked. It serves again when it knows that most are near. With two
+// nodes nobody can tell which one is wrong, and both serve unless one was set.
+//
 // # Outcomes
 //
 // Each version names its writer. So a shard knows that a transaction was committed, and

@@ -3,6 +3,7 @@ package txn
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/txn/hlc"
@@ -130,3 +131,29 @@ var (
 	ErrOutcomeExpired = errors.New("the outcome is not kept any more")
 	ErrSavepoint      = errors.New("no such savepoint")
 )
+
+// ErrSkewed says that a node serves nothing because its clock is wrong: see SkewedError.
+var ErrSkewed = errors.New("the node's clock is wrong")
+
+// A SkewedError says that a node serves nothing: its clock is too far from those of most
+// others, or was set and is not compared yet. Nothing was done. It wraps ErrSkewed, and
+// consensus.ErrRejected: other nodes may serve.
+type SkewedError struct {
+	// Offset is how far the clock is off, from that of Node. Node 0 is this one, whose
+	// clock was set.
+	Offset time.Duration
+	Node   uint64
+	// Limit is how far it may be, and Bound what all clocks are to keep to.
+	Limit, Bound time.Duration
+}
+
+func (e *SkewedError) Error() string {
+	of := "what it showed before"
+	if e.Node != 0 {
+		of = fmt.Sprintf("that of node %d", e.Node)
+	}
+	return fmt.Sprintf("txn: %v: it is %v from %s, expected at most %v with a bound of %v", ErrSkewed, e.Offset, of, e.Limit, e.Bound)
+}
+
+// Unwrap is what it wraps.
+func (e *SkewedError) Unwrap() []error { return []error{ErrSkewed, consensus.ErrRejected} }

@@ -25,6 +25,7 @@ type Participant struct {
 	clock *hlc.Clock
 	node  atomic.Pointer[cluster.Node]
 	live  coordinators
+	skew  skew
 
 	recoveries recoveries
 	commits    chan struct{} // one for each transaction that is being committed or resolved
@@ -45,6 +46,7 @@ func NewParticipant(o Options) (*Participant, error) {
 	}
 	p := &Participant{o: o, clock: o.Clock, seats: map[meta.ShardID]*seat{}}
 	p.live.init()
+	p.skew.init(p.clock)
 	p.recoveries.init()
 	p.commits = make(chan struct{}, commitsAtOnce)
 	p.life, p.end = context.WithCancel(context.Background())
@@ -70,6 +72,7 @@ func (p *Participant) Join(o *cluster.Options) {
 	}
 	o.NodeServices[serviceStatus] = p.serveStatus
 	o.NodeServices[serviceWaits] = p.serveWaits
+	o.NodeServices[serviceClock] = p.serveClock
 }
 
 // Serve begins what the participant does by itself on a node that was started with it.
@@ -77,6 +80,7 @@ func (p *Participant) Join(o *cluster.Options) {
 func (p *Participant) Serve(n *cluster.Node) {
 	p.node.Store(n)
 	p.work.Go(p.tend)
+	p.work.Go(p.watch)
 	p.work.Go(func() {
 		select {
 		case <-n.Done():

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/consensus/codec"
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
@@ -23,12 +25,17 @@ const (
 )
 
 // observe moves the node's clock on to a timestamp at which somebody reads or writes.
-// One that no right clock shows is refused.
+// One that no right clock shows is refused. A new seat on a node that is ahead by the
+// bound writes the bound ahead of that, so whoever saw it has to come again.
 func (p *Participant) observe(ts hlc.Timestamp) error {
-	if err := p.clock.Observe(ts); err != nil {
-		return fmt.Errorf("txn: %w: %w", ErrFuture, err)
+	err := p.clock.Observe(ts)
+	switch ahead := ts.Sub(hlc.At(p.clock.Wall())); {
+	case err == nil:
+		return nil
+	case ahead <= 2*p.clock.Bound()+time.Millisecond:
+		return fmt.Errorf("txn: %w: %w", consensus.ErrRejected, err)
 	}
-	return nil
+	return fmt.Errorf("txn: %w: %w", ErrFuture, err)
 }
 
 // point is the span of one key.

@@ -62,6 +62,9 @@ func (p *Participant) seat(ctx context.Context, r *cluster.Replica, generation u
 	if !ok {
 		return nil, fmt.Errorf("txn: shard %d: no lease: %w", r.Shard(), consensus.ErrRejected)
 	}
+	if err := p.skewed(); err != nil {
+		return nil, err
+	}
 	p.mu.Lock()
 	s := p.seats[r.Shard()]
 	if s == nil || s.term != l.Term || s.generation != generation || s.left() != nil {
@@ -160,6 +163,9 @@ func (s *seat) begin(old *seat) error {
 func (s *seat) inheritReads(old *seat) (err error) {
 	low := hlc.At(s.p.clock.Wall()).Add(s.p.clock.Bound())
 	low = max(low, s.p.clock.Last())
+	if err := s.p.skewed(); err != nil {
+		return err // so that low is by a clock that was set
+	}
 	if old == nil || old.term != s.term || old.reads == nil {
 		s.reads, err = tscache.New(tscache.Options{}, low)
 		return err

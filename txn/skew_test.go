@@ -1,0 +1,187 @@
+package txn_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/consensus"
+	"github.com/phantomdb/phantomdb/harness"
+	"github.com/phantomdb/phantomdb/harness/verify/isolation"
+	"github.com/phantomdb/phantomdb/txn"
+	"github.com/phantomdb/phantomdb/txn/hlc"
+)
+
+const skewBound = 100 * time.Millisecond
+
+// clocks are the wall clocks of a world's nodes, node i's at i-1: how far each is from
+// the process's.
+type clocks [16]atomic.Int64
+
+func (c *clocks) set(node int, d time.Duration) { c[node-1].Store(int64(d)) }
+
+// boot boots a world that goes by the clocks.
+func (c *clocks) boot(t *testing.T, nodes, shards int) *world {
+	o := worldOptions{nodes: nodes, shards: shards, participant: func(node int, o *txn.Options) {
+		clock, err := hlc.NewClock(func() time.Time { return time.Now().Add(time.Duration(c[node-1].Load())) }, skewBound)
+		require.NoError(t, err)
+		o.Clock = clock
+	}}
+	o.local.Network.Seed = harness.Seed()
+	o.local.Node = func(_ int, o *cluster.Options) { lan(o) }
+	return boot(t, o)
+}
+
+// fenced waits until a node serves nothing, or serves.
+func (w *world) fenced(node int, want bool) error {
+	w.t.Helper()
+	c, err := w.client(node, txn.ClientOptions{}), error(nil)
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		var tx *txn.Tx
+		if tx, err = c.Begin(w.t.Context(), txn.TxOptions{}); err == nil {
+			tx.Rollback(w.t.Context())
+		}
+		if errors.Is(err, txn.ErrSkewed) == want {
+			return err
+		}
+	}
+	w.t.Fatalf("node %d: %v, %+v", node, err, w.parts[node-1].Offsets())
+	return nil
+}
+
+// putBy writes a key by a client on a node.
+func (w *world) putBy(node int, key string) error {
+	return w.client(node, txn.ClientOptions{}).Run(within(w.t, 5*time.Second), txn.TxOptions{}, func(tx *txn.Tx) error { return tx.Put(key, []byte(key)) })
+}
+
+// leads waits until a node leads the shard of a key.
+func (w *world) leads(node int, key string) *cluster.Replica {
+	w.t.Helper()
+	n := w.Node(node)
+	at, ok := n.Locate(key)
+	require.True(w.t, ok)
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		r, err := n.Replica(at.Shard)
+		require.NoError(w.t, err)
+		if _, ok := r.Holds(); ok {
+			return r
+		}
+		for _, m := range at.Members {
+			if l, _ := w.leader(key); m.Node == n.ID() && l != n {
+				_ = l.Host().Transfer(within(w.t, time.Second), consensus.GroupID(at.Shard), m.Replica)
+			}
+		}
+	}
+	w.t.Fatalf("node %d does not come to lead the shard of %q", node, key)
+	return nil
+}
+
+// Clocks that are apart by the bound, and no more, cost no level anything.
+func TestClocksWithinTheBound(t *testing.T) {
+	seed := harness.Seed()
+	t.Logf("seed %d (PHANTOM_SEED)", seed)
+	rng := rand.New(rand.NewPCG(seed, 11))
+	var c clocks
+	// No more than two of the others are far from any: nobody is against a majority.
+	skews := []time.Duration{0, 0, 0, skewBound, skewBound}
+	skews[2] = time.Duration(rng.Int64N(int64(skewBound)))
+	rng.Shuffle(len(skews), func(i, j int) { skews[i], skews[j] = skews[j], skews[i] })
+	for i, d := range skews {
+		c.set(i+1, d)
+	}
+	w := c.boot(t, 5, 4)
+	m := &mixer{w: w, keys: 8, options: txn.TxOptions{Set: true, Level: txn.Strict, Protocol: txn.Protocol(seed % 2)}}
+	m.run(8, 2*time.Second)
+	m.readAll(t)
+	m.check(isolation.StrictSerializable)
+	for i := range skews {
+		v := w.parts[i].Offsets()
+		require.False(t, v.Fence(), "%+v", v)
+		require.Equal(t, 4, v.Known)
+	}
+}
+
+// A node whose clock is wrong serves nothing until it is right, and others go on.
+func TestWrongClockFences(t *testing.T) {
+	seed := harness.Seed()
+	t.Logf("seed %d (PHANTOM_SEED)", seed)
+	var c clocks
+	w := c.boot(t, 3, 1)
+	victim := 1 + int(seed%3)
+	r := w.leads(victim, "00")
+	require.NoError(t, w.putBy(victim, "00"))
+	open, err := w.client(victim, txn.ClientOptions{}).Begin(t.Context(), txn.TxOptions{})
+	require.NoError(t, err)
+	require.NoError(t, open.Put("01", nil))
+
+	// It drifts, so that only the others can tell.
+	off := skewBound * 19 / 20
+	for d := time.Duration(0); d < off; d += skewBound / 50 {
+		c.set(victim, d)
+		time.Sleep(20 * time.Millisecond)
+	}
+	err = w.fenced(victim, true)
+	var skewed *txn.SkewedError
+	require.ErrorAs(t, err, &skewed)
+	require.ErrorIs(t, err, consensus.ErrRejected)
+	require.ErrorIs(t, open.Commit(t.Context()), txn.ErrSkewed)
+	require.Equal(t, skewBound, skewed.Bound)
+	require.Contains(t, err.Error(), skewBound.String())
+	for i := range 3 {
+		if i+1 != victim {
+			require.NoError(t, w.putBy(i+1, "00"))
+		}
+	}
+	require.Eventually(t, func() bool { return !r.Leads() }, 5*time.Second, time.Millisecond, "it leads yet")
+
+	c.set(victim, 0)
+	require.NoError(t, w.fenced(victim, false))
+	require.NoError(t, w.putBy(victim, "02"))
+	w.leads(victim, "00")
+	require.NoError(t, w.putBy(victim, "00"))
+}
+
+// Clocks that are set by more than the bound while transactions run make nobody lose
+// what was committed.
+func TestClocksJump(t *testing.T) {
+	seed := harness.Seed()
+	t.Logf("seed %d (PHANTOM_SEED)", seed)
+	var c clocks
+	w := c.boot(t, 5, 4)
+	m := &mixer{w: w, keys: 8, faults: true, began: time.Now(), options: txn.TxOptions{Set: true, Protocol: txn.Protocol(seed % 2)}}
+	f := &faults{w: w, rng: rand.New(rand.NewPCG(seed, 7)), down: map[int]bool{}}
+	ctx, stop := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	for i := range 8 {
+		rng := rand.New(rand.NewPCG(seed, uint64(i)))
+		work.Go(func() {
+			for ctx.Err() == nil {
+				m.one(within(t, 5*time.Second), f.client(rng), i, rng)
+				time.Sleep(time.Millisecond) // a node that serves nothing says so at once
+			}
+		})
+	}
+	for time.Since(m.began) < 3*time.Second {
+		// Two of five at most, so that there is a majority which is right.
+		c.set(1+f.rng.IntN(2), time.Duration(f.rng.Int64N(int64(8*skewBound)))-4*skewBound)
+		f.transfer(within(t, time.Second))
+		time.Sleep(time.Duration(f.rng.Int64N(int64(200 * time.Millisecond))))
+	}
+	for i := range 2 {
+		c.set(i+1, 0)
+		require.NoError(t, w.fenced(i+1, false))
+	}
+	before := m.counts[isolation.Committed].Load()
+	require.Eventually(t, func() bool { return m.counts[isolation.Committed].Load() > before+50 }, 10*time.Second, time.Millisecond)
+	stop()
+	work.Wait()
+	m.readAll(t)
+	m.check(isolation.Serializable)
+}
