@@ -19,6 +19,7 @@ const serviceClock = "txn.clock"
 // answer, and how many it asks at once.
 const (
 	compareEvery  = time.Second
+	compareAgain  = 200 * time.Millisecond // while it serves nothing
 	compareFor    = 300 * time.Millisecond
 	compareAtOnce = 16
 )
@@ -90,12 +91,16 @@ func (p *Participant) serveClock(context.Context, consensus.NodeID, []byte) ([]b
 func (p *Participant) watch() {
 	for p.life.Err() == nil {
 		p.compare()
-		t := time.NewTimer(compareEvery)
+		wait := compareEvery
+		if p.skew.why.Load() != nil {
+			wait = compareAgain
+		}
+		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
 		case <-p.skew.stepped:
 			t.Stop()
-			pause(p.life, min(compareEvery, 5*time.Millisecond)) // it may be set again and again
+			pause(p.life, 5*time.Millisecond) // it may be set again and again
 		case <-p.life.Done():
 			t.Stop()
 		}
@@ -107,9 +112,9 @@ func (p *Participant) compare() {
 	_ = p.skewed() // it was perhaps set while nobody asked for anything
 	k, before := &p.skew, p.skew.drift(p.clock)
 	peers := p.peers()
-	set := (before - k.made).Abs() > step(p.clock)
+	set := (before - k.made).Abs() > step(p.clock)/4
 	if set {
-		k.made = before // trips of before say where the clock was
+		k.made = before // trips of before say where the clock was, if it drifts or was set
 	}
 	now := map[uint64]bool{}
 	for _, peer := range peers {
