@@ -112,3 +112,12 @@ func (t *Tx) Here(span meta.Span, meanwhile func()) (bool, error) {
 	})
 	return f == foundHere, err
 }
+
+// Inherit is what a seat that is taken does about reads of before.
+func (p *Participant) Inherit(r *cluster.Replica) error {
+	p.mu.Lock()
+	s := p.newSeat(r, 1, r.Header(), nil)
+	p.mu.Unlock()
+	defer s.leave(errMoved)
+	return s.inheritReads(nil)
+}

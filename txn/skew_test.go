@@ -17,6 +17,7 @@ import (
 	"github.com/phantomdb/phantomdb/harness/verify/isolation"
 	"github.com/phantomdb/phantomdb/txn"
 	"github.com/phantomdb/phantomdb/txn/hlc"
+	"github.com/phantomdb/phantomdb/txn/id"
 )
 
 const skewBound = 100 * time.Millisecond
@@ -146,6 +147,90 @@ func TestWrongClockFences(t *testing.T) {
 	require.NoError(t, w.putBy(victim, "02"))
 	w.leads(victim, "00")
 	require.NoError(t, w.putBy(victim, "00"))
+}
+
+// A setter is a source of timestamps whose clock is set before it tells one.
+type setter struct {
+	hlc.Source
+	set func()
+}
+
+func (s setter) Timestamp(ctx context.Context) (hlc.Timestamp, error) {
+	s.set()
+	return s.Source.Timestamp(ctx)
+}
+
+// Nothing goes by a clock that was set until others were asked about it, and whoever
+// waits on a node whose clock is wrong waits no more.
+func TestClockIsSet(t *testing.T) {
+	var c clocks
+	w := c.boot(t, 3, 0)
+	shard, err := w.Node(1).CreateShard(within(t, 10*time.Second), cluster.ShardSpec{Want: 1})
+	require.NoError(t, err)
+	w.ids = append(w.ids, shard)
+	leader, p := w.leader("00")
+	victim := int(leader.ID())
+	require.Equal(t, leader, w.Node(victim))
+	r, err := leader.Replica(shard)
+	require.NoError(t, err)
+	require.NoError(t, p.Inherit(r))
+
+	// Nobody else has the shard, so that the node leads it whatever its clock shows.
+	other := w.client(1+victim%3, txn.ClientOptions{})
+	holder, err := other.Begin(t.Context(), txn.TxOptions{})
+	require.NoError(t, err)
+	_, _, err = holder.GetForUpdate(t.Context(), "00")
+	require.NoError(t, err)
+	waiter, err := other.Begin(t.Context(), txn.TxOptions{})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan error, 1)
+	go func() {
+		_, _, err := waiter.GetForUpdate(ctx, "00")
+		waited <- err
+	}()
+	require.Eventually(t, func() bool { return p.Waiting() == 1 }, 5*time.Second, time.Millisecond)
+
+	// To be set in the middle of a call is no way around it.
+	far := 16 * skewBound
+	client, err := txn.NewClient(leader, p, txn.ClientOptions{Source: setter{p.Clock(), func() { c.set(victim, far) }}})
+	require.NoError(t, err)
+	_, err = client.Begin(t.Context(), txn.TxOptions{})
+	require.ErrorIs(t, err, txn.ErrSkewed)
+	now := p.Clock().Last()
+	require.ErrorIs(t, p.Inherit(r), txn.ErrSkewed)
+	left := id.Txn{Key: id.Key{Node: uint64(victim), Epoch: leader.Epoch(), Seq: 1 << 40, Start: now}, Anchor: "01"}
+	require.ErrorIs(t, p.Leave(within(t, 5*time.Second), r, left, "01", now, true), txn.ErrSkewed)
+	require.Eventually(t, func() bool { return p.Waiting() == 0 }, 5*time.Second, time.Millisecond, "it waits yet")
+	cancel()
+	require.Error(t, <-waited)
+	waiter.Rollback(t.Context())
+	holder.Rollback(t.Context())
+
+	// Who refuses does not have the clock tell more.
+	last := p.Clock().Last()
+	require.NotNil(t, w.fenced(victim, true))
+	require.Equal(t, last, p.Clock().Last())
+
+	// It must hear that most are near, and not just nothing else.
+	for _, n := range w.Nodes() {
+		if n != leader {
+			w.Network().Cut(n.ID(), leader.ID())
+			w.Network().Cut(leader.ID(), n.ID())
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	c.set(victim, 0)
+	for range 20 {
+		require.NotNil(t, w.fenced(victim, true))
+		time.Sleep(20 * time.Millisecond)
+	}
+	w.Network().Heal()
+
+	// What it told meanwhile must not be ahead of what others may show.
+	require.NoError(t, w.fenced(victim, false))
+	require.LessOrEqual(t, p.Clock().Last().Sub(hlc.At(p.Clock().Wall())), skewBound)
+	require.NoError(t, w.putBy(1+victim%3, "00"))
 }
 
 // Clocks that are set by more than the bound while transactions run make nobody lose
