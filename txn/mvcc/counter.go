@@ -53,7 +53,7 @@ func (a *applier) versions(key string, down hlc.Timestamp) (list []Version, err 
 			}
 		}
 	}
-	// What is staged may be below the timestamp as well.
+	// What is staged may be that first one, or all below it.
 	if i := slices.IndexFunc(list, func(v Version) bool { return v.TS < down }); i >= 0 {
 		list = list[:i+1]
 	}

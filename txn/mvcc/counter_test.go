@@ -8,31 +8,19 @@ import (
 	"github.com/phantomdb/phantomdb/txn/hlc"
 )
 
-// What is added below other additions counts once, whichever of them are of the same
-// batch: replicas do not agree on that.
-func TestAddBelow(t *testing.T) {
-	for cut := range 4 {
-		r := newRig(t)
-		lay := func(writer uint64, ts hlc.Timestamp, n int64) []byte {
-			h := r.header(writer, ts)
-			w := Unbounded("n", n)
-			return AppendLay(AppendHeader(nil, &h), "n", &w)
-		}
-		resolve := func(writer uint64, ts hlc.Timestamp) []byte {
-			return AppendResolve(AppendHeader(nil, &Header{}), txn(writer), "n", ts)
-		}
-		h := r.header(1, 10)
-		first := Unbounded("n", 1000)
-		r.apply(AppendWrite(AppendHeader(nil, &h), &first))
-		r.apply(lay(2, 12, 1), lay(3, 15, 10), lay(4, 20, 100))
-		list := [][]byte{resolve(2, 12), resolve(4, 20), resolve(3, 15)}
-		for _, part := range [][][]byte{list[:cut], list[cut:]} {
-			if len(part) > 0 {
-				r.apply(part...)
-			}
-		}
-		for ts, want := range map[hlc.Timestamp]int64{10: 1000, 12: 1001, 15: 1011, 20: 1111, hlc.Max: 1111} {
-			require.Equal(t, string(AppendCounter(nil, want)), r.get("n", ts), "at %v", ts)
-		}
+// Additions that stood beside one another and end in one batch, below a later one, each
+// add to the one before: whoever reads at a time between them sees just those.
+func TestAdditionsEndBelowALaterOne(t *testing.T) {
+	r := newRig(t)
+	r.must(r.header(1, 5), write(Unbounded("n", 1)))
+	r.must(r.header(2, 10), lay(Unbounded("n", 10)))
+	r.must(r.header(3, 12), lay(Unbounded("n", 100)))
+	r.must(r.header(4, 20), write(Unbounded("n", 1000)))
+	r.apply(command(Header{}, resolve(2, "n", 10)), command(Header{}, resolve(3, "n", 12)))
+	for _, c := range []struct {
+		at   hlc.Timestamp
+		want int64
+	}{{5, 1}, {10, 11}, {11, 11}, {12, 111}, {19, 111}, {20, 1111}} {
+		require.Equal(t, c.want, r.count("n", c.at), "at %d", c.at)
 	}
 }

@@ -7,98 +7,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/txn/hlc"
-	"github.com/phantomdb/phantomdb/txn/id"
 )
-
-// A rig is a store of a shard on an engine of its own, and where its log is.
-type rig struct {
-	t      testing.TB
-	fs     *vfs.MemFS
-	e      *Engine
-	s      *Store
-	index  uint64
-	closed hlc.Timestamp
-	lease  uint64
-}
-
-func newRig(t testing.TB) *rig {
-	r := &rig{t: t, fs: vfs.NewCrashableMem()}
-	r.open()
-	t.Cleanup(func() { require.NoError(t, r.e.Close()) })
-	return r
-}
-
-// open opens the engine and the store, and goes on where that is.
-func (r *rig) open() {
-	var err error
-	r.e, err = Open(Options{FS: r.fs, Dir: "data"})
-	require.NoError(r.t, err)
-	r.s = r.shard(7)
-	r.index = r.s.Applied()
-}
-
-func (r *rig) shard(id meta.ShardID) *Store {
-	s := r.e.Shard(id)
-	_, err := s.Open()
-	require.NoError(r.t, err)
-	return s
-}
-
-// crash loses what is not durable.
-func (r *rig) crash() {
-	lost := r.fs.CrashClone(vfs.CrashCloneCfg{})
-	require.NoError(r.t, r.e.Close())
-	r.fs = lost
-	r.open()
-}
-
-// apply applies commands as one batch.
-func (r *rig) apply(commands ...[]byte) []Answer {
-	r.t.Helper()
-	r.index++
-	results := make([]consensus.Result, len(commands))
-	require.NoError(r.t, r.s.Apply(&consensus.Batch{Index: r.index, Term: 1, Commands: commands}, results))
-	list := make([]Answer, len(commands))
-	for i := range results {
-		var err error
-		list[i], err = ParseAnswer(results[i].Data)
-		require.NoError(r.t, err)
-	}
-	return list
-}
-
-// header is that of a command under the present lease.
-func (r *rig) header(writer uint64, ts hlc.Timestamp) Header {
-	return Header{Lease: r.lease, Closed: r.closed, Writer: txn(writer), TS: ts}
-}
-
-func txn(n uint64) id.Key { return id.Key{Node: 1, Epoch: 1, Seq: n, Start: hlc.Timestamp(n)} }
-
-// put is a command that writes a value, "" for none.
-func (r *rig) put(writer uint64, ts hlc.Timestamp, key, value string) []byte {
-	h := r.header(writer, ts)
-	w := &Write{Key: key, Kind: Put, Value: []byte(value)}
-	if value == "" {
-		w.Kind = Delete
-	}
-	return AppendWrite(AppendHeader(nil, &h), w)
-}
-
-func (r *rig) get(key string, at hlc.Timestamp) string {
-	r.t.Helper()
-	rd, err := r.s.Reader()
-	require.NoError(r.t, err)
-	defer func() { require.NoError(r.t, rd.Close()) }()
-	v, _, err := rd.Get(key, at, 0)
-	require.NoError(r.t, err)
-	if !v.There() {
-		return ""
-	}
-	return string(v.Value)
-}
 
 // A reader sees the latest version at its timestamp, whatever was written in which
 // batch, and after a crash what is left is a prefix.
