@@ -67,8 +67,9 @@ type Engine struct {
 	end     chan struct{}
 	stop    func() // closes end, once
 
-	life   sync.RWMutex // held for reading by whoever reads
-	closed bool         // guarded by life
+	inside  atomic.Int64  // how many are between enter and leave
+	closing atomic.Bool   // set once, before anybody waits for empty
+	empty   chan struct{} // has a token after the last one of inside left
 
 	unflushed atomic.Int64 // bytes that were written since the file system failed
 	sick      atomic.Pointer[error]
@@ -96,7 +97,8 @@ func Open(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		o: o, kick: make(chan struct{}, 1), end: make(chan struct{}), stores: map[meta.ShardID]*Store{}, views: map[*frozen]bool{},
+		o: o, kick: make(chan struct{}, 1), end: make(chan struct{}), empty: make(chan struct{}, 1),
+		stores: map[meta.ShardID]*Store{}, views: map[*frozen]bool{},
 	}
 	e.stop = sync.OnceFunc(func() { close(e.end) })
 	if err := o.FS.RemoveAll(e.stageDir()); err != nil {
@@ -188,17 +190,17 @@ func (e *Engine) Shard(id meta.ShardID) *Store {
 	return s
 }
 
-// Close closes the engine, after all that reads. What was not flushed is lost.
+// Close closes the engine, after all that reads. What was not flushed is lost. A second
+// Close does nothing.
 func (e *Engine) Close() error {
 	e.stop()
-	e.life.Lock()
-	closed := e.closed
-	e.closed = true
-	e.life.Unlock()
-	e.work.Wait()
-	if closed {
+	if !e.closing.CompareAndSwap(false, true) {
 		return nil
 	}
+	for e.inside.Load() > 0 {
+		<-e.empty
+	}
+	e.work.Wait()
 	var errs []error
 	for f := range e.views { // nobody can use them any more
 		errs = append(errs, f.end())
@@ -209,17 +211,26 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// enter keeps the engine open until leave is called.
+// enter keeps the engine open until leave is called. Who is inside may enter again: that
+// is refused, rather than made to wait, once Close waits for him.
 func (e *Engine) enter() error {
-	e.life.RLock()
-	if e.closed {
-		e.life.RUnlock()
+	e.inside.Add(1)
+	if e.closing.Load() {
+		e.leave()
 		return ErrClosed
 	}
 	return nil
 }
 
-func (e *Engine) leave() { e.life.RUnlock() }
+func (e *Engine) leave() {
+	if e.inside.Add(-1) > 0 || !e.closing.Load() {
+		return
+	}
+	select {
+	case e.empty <- struct{}{}:
+	default:
+	}
+}
 
 // follow keeps up what stores know of how durable they are.
 func (e *Engine) follow() {

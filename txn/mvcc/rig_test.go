@@ -1,8 +1,14 @@
 package mvcc
 
 import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
@@ -175,4 +181,58 @@ func (r *rig) count(key string, at hlc.Timestamp) int64 {
 	n, ok := Counter(&v)
 	require.True(r.t, ok)
 	return n
+}
+
+// snapshot is one of a store.
+func snapshot(t testing.TB, s *Store) []byte {
+	t.Helper()
+	v, err := s.View()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	n, err := v.WriteTo(&b)
+	require.NoError(t, err)
+	require.EqualValues(t, b.Len(), n)
+	require.NoError(t, v.Close())
+	return b.Bytes()
+}
+
+// install has a store take in a snapshot.
+func install(t testing.TB, s *Store, b []byte) {
+	t.Helper()
+	staged, err := s.Stage(bytes.NewReader(b))
+	require.NoError(t, err)
+	require.NoError(t, staged.Install(t.Context()))
+}
+
+// contents is all that the store has: what Pebble has but for the position, and what is
+// in memory.
+func (r *rig) contents() string {
+	r.t.Helper()
+	r.s.mu.RLock()
+	defer r.s.mu.RUnlock()
+	var b strings.Builder
+	lower, upper := appendKey(nil, r.s.shard, tableRows, ""), appendKey(nil, r.s.shard, tableEnd, "")
+	it, err := r.e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	require.NoError(r.t, err)
+	for it.First(); it.Valid(); it.Next() {
+		if string(it.Key()) != string(r.s.positionKey()) {
+			fmt.Fprintf(&b, "%x=%x\n", it.Key(), it.Value())
+		}
+	}
+	require.NoError(r.t, it.Close())
+	st := r.s.State()
+	fmt.Fprintln(&b, st.Lease, st.Closed, st.Threshold, st.fences, st.protected, r.s.aborted, r.s.bars)
+	r.s.intents.Scan(func(_ string, list []*Intent) bool {
+		for _, i := range list {
+			fmt.Fprintf(&b, "%+v\n", *i)
+		}
+		return true
+	})
+	for _, key := range slices.SortedFunc(maps.Keys(r.s.records), id.Key.Compare) {
+		fmt.Fprintf(&b, "%+v\n", *r.s.records[key])
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(r.s.keys), id.Key.Compare) {
+		fmt.Fprintln(&b, key, slices.Sorted(maps.Keys(r.s.keys[key])))
+	}
+	return b.String()
 }
