@@ -60,8 +60,12 @@ func (a *applier) versions(key string, down hlc.Timestamp) (list []Version, err 
 	return list, nil
 }
 
-// judgeAdds says whether what is added to counters keeps them in their bounds.
+// judgeAdds says whether what is added to counters keeps them in their bounds. What is
+// added to is written once by a command: each part is judged by what was before it.
 func (a *applier) judgeAdds(h *Header) (Answer, error) {
+	if a.repeats() {
+		return Answer{Verdict: Malformed}, nil
+	}
 	raised := h.TS
 	for i := range a.ops {
 		w := &a.ops[i].write
@@ -90,6 +94,25 @@ func (a *applier) judgeAdds(h *Header) (Answer, error) {
 	}
 	h.TS = raised
 	return Answer{TS: raised}, nil
+}
+
+// repeats reports whether a command writes a key twice.
+func (a *applier) repeats() bool {
+	if len(a.ops) == 1 {
+		return false
+	}
+	keys := make(map[string]bool, len(a.ops))
+	for i := range a.ops {
+		o := &a.ops[i]
+		if o.kind != opWrite && o.kind != opLay {
+			continue
+		}
+		if keys[o.write.Key] {
+			return true
+		}
+		keys[o.write.Key] = true
+	}
+	return false
 }
 
 // counter returns the latest version of a counter, and false if it is no number.
@@ -189,6 +212,8 @@ func (a *applier) add(key string, ts hlc.Timestamp, writer id.Key, delta int64) 
 			return fmt.Errorf("%q is added to at %v and holds no number at %v", key, ts, list[i].TS)
 		}
 		list[i].Value = AppendCounter(nil, n+delta)
+	}
+	for i := range slices.Backward(list) {
 		a.version(key, &list[i])
 	}
 	return nil

@@ -147,7 +147,7 @@ const (
 // one at or below from on.
 func (r *Reader) walk(start, end string, from func(key string) hlc.Timestamp, visit func(key string, v *Version) (walk, error)) error {
 	lower, upper := bounds(r.s.shard, tableVersions, start, end)
-	it, err := r.s.e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	it, err := r.it.Clone(pebble.CloneOptions{IterOptions: &pebble.IterOptions{LowerBound: lower, UpperBound: upper}})
 	if err != nil {
 		return err
 	}
