@@ -200,7 +200,7 @@ const (
 	Done       Verdict = iota
 	Malformed          // it is not a command
 	Unleased           // it was evaluated under another lease
-	TooLow             // its timestamp is closed, or a counter is above it: it is to be evaluated again
+	TooLow             // its timestamp is closed, or a version is above it that must not be: it is to be evaluated again
 	Fenced             // its writer's node was fenced
 	Expired            // its writer, or what it asks for, is below the threshold
 	OutOfRange         // a counter could leave its bounds

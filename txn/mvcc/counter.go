@@ -79,8 +79,14 @@ func (a *applier) judgeAdds(h *Header) (Answer, error) {
 		if !ok {
 			return Answer{Verdict: NoCounter}, nil
 		}
-		if a.ops[i].kind == opWrite && c.ts >= raised {
-			raised = c.ts.Next()
+		floor := c.ts
+		if a.ops[i].kind == opLay && c.ts >= h.TS {
+			if floor, err = a.put(w.Key, h.TS); err != nil {
+				return Answer{}, err
+			}
+		}
+		if floor >= raised {
+			raised = floor.Next()
 		}
 		if !a.fits(h.Writer, w, c.n) {
 			return Answer{Verdict: OutOfRange}, nil
@@ -94,6 +100,19 @@ func (a *applier) judgeAdds(h *Header) (Answer, error) {
 	}
 	h.TS = raised
 	return Answer{TS: raised}, nil
+}
+
+// put returns the timestamp of the latest version of a counter at or above another one
+// that does not add to those before it, zero if there is none. What is added below that
+// would have no effect behind it.
+func (a *applier) put(key string, from hlc.Timestamp) (hlc.Timestamp, error) {
+	list, err := a.versions(key, from)
+	for i := range list {
+		if v := &list[i]; v.TS >= from && !v.Added {
+			return v.TS, err
+		}
+	}
+	return 0, err
 }
 
 // repeats reports whether a command writes a key twice.
@@ -183,7 +202,7 @@ func (a *applier) add(key string, ts hlc.Timestamp, writer id.Key, delta int64) 
 	case !ok:
 		return fmt.Errorf("%q is added to and holds no number", key)
 	case c.ts < ts:
-		a.version(key, &Version{TS: ts, Writer: writer, Value: AppendCounter(nil, c.n+delta)})
+		a.version(key, &Version{TS: ts, Writer: writer, Added: true, Value: AppendCounter(nil, c.n+delta)})
 		a.remember(key, counter{ts, c.n + delta})
 		return nil
 	}
@@ -196,7 +215,7 @@ func (a *applier) add(key string, ts hlc.Timestamp, writer id.Key, delta int64) 
 		if !ok {
 			return fmt.Errorf("%q is added to at %v and holds no number then", key, ts)
 		}
-		list[i] = Version{TS: ts, Writer: writer, Value: AppendCounter(nil, n)}
+		list[i] = Version{TS: ts, Writer: writer, Added: true, Value: AppendCounter(nil, n)}
 		if i > 0 && list[i-1].TS == ts {
 			list = list[:i]
 			list[i-1].Others = append(slices.Clone(list[i-1].Others), writer)
@@ -204,7 +223,7 @@ func (a *applier) add(key string, ts hlc.Timestamp, writer id.Key, delta int64) 
 	} else if list[i].TS == ts {
 		list[i].Others = append(slices.Clone(list[i].Others), writer)
 	} else {
-		list = append(list, Version{TS: ts, Writer: writer, Value: AppendCounter(nil, 0)})
+		list = append(list, Version{TS: ts, Writer: writer, Added: true, Value: AppendCounter(nil, 0)})
 	}
 	for i := range list {
 		n, ok := Counter(&list[i])

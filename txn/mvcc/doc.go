@@ -38,7 +38,8 @@
 // A version of eight bytes is a counter (big-endian, signed). An addition is evaluated
 // when it is applied, so that many can be under way: those of transactions of several
 // shards are intents that stand beside one another. One that could lead out of its
-// bounds, whichever of the others commit, is refused (escrow; O'Neil, 1986).
+// bounds, whichever of the others commit, is refused (escrow; O'Neil, 1986). Below a
+// version that does not add to the one before it nothing is added.
 //
 // # Time
 //

@@ -117,6 +117,7 @@ type Version struct {
 	// Others have added to the same counter at the very same time.
 	Others  []id.Key
 	Deleted bool
+	Added   bool // it is a counter, and adds to the version before it
 	Value   []byte
 }
 
@@ -132,8 +133,11 @@ const flagOthers = 0x80
 // appendVersionValue appends the value that Pebble keeps of a version.
 func appendVersionValue(b []byte, v *Version) []byte {
 	kind := byte(Put)
-	if v.Deleted {
+	switch {
+	case v.Deleted:
 		kind = byte(Delete)
+	case v.Added:
+		kind = byte(Add)
 	}
 	if len(v.Others) > 0 {
 		kind |= flagOthers
@@ -152,7 +156,16 @@ func appendVersionValue(b []byte, v *Version) []byte {
 func parseVersion(ts hlc.Timestamp, b []byte) (Version, error) {
 	r := reader{b: b}
 	kind := r.byte()
-	v := Version{TS: ts, Deleted: Kind(kind&^flagOthers) == Delete, Writer: r.txnKey()}
+	v := Version{TS: ts, Writer: r.txnKey()}
+	switch Kind(kind &^ flagOthers) {
+	case Put:
+	case Delete:
+		v.Deleted = true
+	case Add:
+		v.Added = true
+	default:
+		r.fail()
+	}
 	if kind&flagOthers != 0 {
 		n := r.uvarint()
 		for ; n > 0 && !r.bad; n-- {
