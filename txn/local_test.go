@@ -35,6 +35,7 @@ type worldOptions struct {
 	nodes, shards int
 	local         cluster.LocalOptions
 	participant   func(node int, o *txn.Options)
+	joined        func(o *cluster.Options) // after the participant has put its services in
 }
 
 // boot boots a cluster of shards that begin at keys of two digits: with 10 shards, at
@@ -55,6 +56,9 @@ func boot(t testing.TB, o worldOptions) *world {
 		p, err := txn.NewParticipant(po)
 		require.NoError(t, err)
 		p.Join(c)
+		if o.joined != nil {
+			o.joined(c)
+		}
 		w.parts[i-1] = p
 	}
 	l, err := cluster.NewLocal(within(t, time.Minute), o.nodes, o.local)
