@@ -113,24 +113,14 @@ func (w *bench) abandon(ctx context.Context, i, shards int, protocol txn.Protoco
 		defer close(ended)
 		_ = tx.Commit(commit) // what becomes of it is what the others find out
 	}()
-	for w.intents() < shards {
+	for n, _ := w.intents(); n < shards; n, _ = w.intents() {
 		if ctx.Err() != nil {
 			a.stop()
-			return nil, fmt.Errorf("%d intents, expected %d: %w", w.intents(), shards, ctx.Err())
+			return nil, fmt.Errorf("%d intents, expected %d: %w", n, shards, ctx.Err())
 		}
 		time.Sleep(20 * time.Microsecond)
 	}
 	return a, nil
-}
-
-// intents is how many there are in all shards.
-func (w *bench) intents() (sum int) {
-	for i := range w.Dirs() {
-		if w.Node(i+1) != nil {
-			sum += w.parts[i].Intents()
-		}
-	}
-	return sum
 }
 
 // takeOver writes the rows of a transaction that was abandoned. It is an error if only

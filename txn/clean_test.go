@@ -46,13 +46,8 @@ func TestIntentsOfTheDead(t *testing.T) {
 		})
 	}
 	work.Wait()
-	intents := func() (n int) {
-		for _, p := range w.parts[:4] {
-			n += p.Intents()
-		}
-		return n
-	}
-	require.GreaterOrEqual(t, intents(), many*9/10) // some may have been found to be abandoned by now
+	n, _ := w.intents()
+	require.GreaterOrEqual(t, n, many*9/10) // some may have been found to be abandoned by now
 	w.Crash(number)
 	_, err := w.Node(1).Await(within(t, 20*time.Second), func(s *meta.State) bool {
 		n, ok := s.Node(dead.ID())
@@ -60,7 +55,10 @@ func TestIntentsOfTheDead(t *testing.T) {
 	})
 	require.NoError(t, err)
 	began := time.Now()
-	require.Eventually(t, func() bool { return intents() == 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		n, led := w.intents()
+		return led == len(w.ids) && n == 0
+	}, 20*time.Second, time.Millisecond)
 	t.Logf("%d intents were gone %v after the node was declared dead", many, time.Since(began))
 
 	// What was still on its way does not arrive.

@@ -77,17 +77,19 @@ func LeaveBy(ctx context.Context, n *cluster.Node, txn id.Txn, key string) error
 	return err
 }
 
-// Intents is how many intents there are in the shards that the participant leads.
-func (p *Participant) Intents() (count int) {
+// Intents is how many intents there are in the shards that the participant leads, and
+// how many shards those are: between two leaders nobody has any.
+func (p *Participant) Intents() (count, led int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.seats {
 		if _, holds := s.r.Holds(); !holds {
 			continue
 		}
+		led++
 		s.store.IntentsIn("", "", func(*mvcc.Intent) bool { count++; return true })
 	}
-	return count
+	return count, led
 }
 
 // Waiting is how many requests wait for locks in the shards that the participant leads.

@@ -137,3 +137,15 @@ func (w *world) dump() {
 		w.t.Logf("%+v", m)
 	}
 }
+
+// intents is how many there are in the shards that somebody leads and has served, and how
+// many shards those are.
+func (w *world) intents() (count, led int) {
+	for i := range w.Dirs() {
+		if w.Node(i+1) != nil {
+			n, l := w.parts[i].Intents()
+			count, led = count+n, led+l
+		}
+	}
+	return count, led
+}
