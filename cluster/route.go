@@ -263,14 +263,14 @@ func (n *Node) answer(ctx context.Context, h Handler, from consensus.NodeID, id 
 	switch {
 	case err == nil:
 		return reply{verdict: heard, body: answer}
+	case errors.Is(err, consensus.ErrUnknown): // whatever else it says
+		return reply{verdict: perhaps, body: []byte(err.Error()), err: err}
 	case errors.As(err, &stale):
 		return reply{verdict: outdated, header: stale.Header}
 	case errors.As(err, &other):
 		return reply{verdict: elsewhere, leader: other.Node}
 	case errors.Is(err, consensus.ErrRejected):
 		return reply{verdict: again, body: []byte(err.Error()), err: err}
-	case errors.Is(err, consensus.ErrUnknown):
-		return reply{verdict: perhaps, body: []byte(err.Error()), err: err}
 	}
 	return reply{verdict: failed, body: []byte(err.Error()), err: err}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -494,5 +495,24 @@ func TestMergedReplicaStaysForReplay(t *testing.T) {
 				require.NoError(t, st.Err, "shard %d", g)
 			}
 		})
+	}
+}
+
+// What nobody knows the outcome of is not asked for again, whatever else its error says.
+func TestUnknownIsNotRejected(t *testing.T) {
+	var asked atomic.Int64
+	l := boot(t, 3, func(o *cluster.LocalOptions) {
+		o.Node = func(_ int, o *cluster.Options) {
+			o.Services["odd"] = func(context.Context, *cluster.Request) ([]byte, error) {
+				asked.Add(1)
+				return nil, fmt.Errorf("%w: %w", consensus.ErrRejected, consensus.ErrUnknown)
+			}
+		}
+	})
+	all(t, l)
+	for i, n := range l.Nodes() { // one of which leads the shard
+		_, err := n.Call(within(t, 20*time.Second), "odd", "k", nil)
+		require.ErrorIs(t, err, consensus.ErrUnknown)
+		require.EqualValues(t, i+1, asked.Load())
 	}
 }

@@ -237,6 +237,15 @@ func TestCancelledProposalIsUnknown(t *testing.T) {
 	require.ErrorIs(t, err, consensus.ErrUnknown)
 	require.NotErrorIs(t, err, consensus.ErrRejected)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+
+	// Whatever it was cancelled for.
+	ctx, because := context.WithCancelCause(t.Context())
+	why := fmt.Errorf("something else: %w", consensus.ErrRejected)
+	time.AfterFunc(20*time.Millisecond, func() { because(why) })
+	_, err = l.Propose(ctx, 1, put("k", "v"))
+	require.ErrorIs(t, err, consensus.ErrUnknown)
+	require.NotErrorIs(t, err, consensus.ErrRejected)
+	require.ErrorContains(t, err, why.Error())
 }
 
 // others are the nodes that are not h's.

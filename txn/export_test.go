@@ -123,3 +123,12 @@ func (p *Participant) Inherit(r *cluster.Replica) error {
 	defer s.leave(errMoved)
 	return s.inheritReads(nil)
 }
+
+// EndSeats ends all seats, as what happens to their shards does.
+func (p *Participant) EndSeats() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.seats {
+		s.leave(errMoved)
+	}
+}

@@ -76,3 +76,42 @@ func TestClientReadsNoLessThanBefore(t *testing.T) {
 	require.True(t, get(txn.TxOptions{Set: true, Level: txn.Strict, ReadOnly: true}))
 	require.True(t, get(txn.TxOptions{ReadOnly: true}))
 }
+
+// A commit that was proposed and whose seat ended is not known to have been in vain.
+func TestSeatEndsWithCommitUnderWay(t *testing.T) {
+	for _, keys := range [][]string{{"00"}, {"00", "99"}} {
+		w := boot(t, worldOptions{nodes: 3, shards: 2})
+		leader, p := w.leader("00")
+		c, err := txn.NewClient(leader, p, txn.ClientOptions{})
+		require.NoError(t, err)
+		tx, err := c.Begin(t.Context(), txn.TxOptions{})
+		require.NoError(t, err)
+		for _, key := range keys {
+			require.NoError(t, tx.Put(key, []byte("mine")))
+		}
+		// It gets to the others, and nobody hears of that.
+		for _, n := range w.Nodes() {
+			if n != leader {
+				w.Network().Cut(n.ID(), leader.ID())
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- tx.Commit(ctx) }()
+		time.Sleep(20 * time.Millisecond)
+		p.EndSeats()
+		err = <-ended
+		require.ErrorIs(t, err, consensus.ErrUnknown)
+		w.Network().Heal()
+		if err = tx.Commit(within(t, 20*time.Second)); err != nil {
+			require.ErrorAs(t, err, new(*txn.AbortedError))
+		}
+		var found bool
+		require.NoError(t, w.client(1, txn.ClientOptions{}).Run(within(t, 20*time.Second), txn.TxOptions{}, func(tx *txn.Tx) (err error) {
+			_, found, err = tx.Get(t.Context(), "00")
+			return err
+		}))
+		require.Equal(t, err == nil, found)
+	}
+}
