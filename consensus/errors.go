@@ -93,7 +93,7 @@ func rejected(g GroupID, why error) error {
 
 func unknown(g GroupID, why error) error {
 	if errors.Is(why, ErrRejected) { // what ended the wait may say so of something else
-		return fmt.Errorf("consensus: group %d: %w: %v", g, ErrUnknown, why)
+		return fmt.Errorf("consensus: group %d: %w: %s", g, ErrUnknown, why.Error())
 	}
 	return fmt.Errorf("consensus: group %d: %w: %w", g, ErrUnknown, why)
 }
