@@ -197,9 +197,11 @@ func (n *Node) open() (err error) {
 		}
 		n.disk = disk
 	}
-	if n.stores, err = n.o.Stores(n.o.FS, n.o.FS.PathJoin(n.o.Dir, "stores")); err != nil {
+	stores, err := n.o.Stores(n.o.FS, n.o.FS.PathJoin(n.o.Dir, "stores"))
+	if err != nil {
 		return fmt.Errorf("cluster: node %d: stores: %w", n.id.Node, err)
 	}
+	n.stores = stores // which is not nil if it is a nil pointer
 	log, err := disk.Log(uint64(n.id.Node))
 	if err != nil {
 		return fmt.Errorf("cluster: node %d: %w", n.id.Node, err)

@@ -104,7 +104,7 @@ func (a *applier) commit(index, term uint64) error {
 	s := a.s
 	p := position{index: index, term: term, lease: a.state.Lease, closed: a.state.Closed, threshold: a.state.Threshold}
 	a.set(appendKey(a.buf[:0], s.shard, tableRows, string([]byte{rowPosition})), p.encode())
-	if err := s.e.admit(a.batch.Len()); err != nil {
+	if err := s.e.lives(); err != nil {
 		return err
 	}
 	if err := a.batch.Commit(pebble.NoSync); err != nil {

@@ -71,8 +71,8 @@ type Engine struct {
 	closing atomic.Bool   // set once, before anybody waits for empty
 	empty   chan struct{} // has a token after the last one of inside left
 
-	unflushed atomic.Int64 // bytes that were written since the file system failed
-	sick      atomic.Pointer[error]
+	fs    *stillFS
+	ended atomic.Pointer[error] // why nothing becomes durable any more
 
 	mu     sync.Mutex
 	stores map[meta.ShardID]*Store // guarded by mu; the latest of each shard
@@ -104,19 +104,32 @@ func Open(o Options) (*Engine, error) {
 	if err := o.FS.RemoveAll(e.stageDir()); err != nil {
 		return nil, fmt.Errorf("mvcc: open %s: %w", o.Dir, err)
 	}
+	e.fs = newStillFS(o.FS, e.finish)
 	e.options = e.pebble()
 	e.options.EnsureDefaults()
-	if e.db, err = pebble.Open(o.Dir, e.options); err != nil {
+	if err := e.openPebble(); err != nil {
 		return nil, fmt.Errorf("mvcc: open %s: %w", o.Dir, err)
 	}
 	e.work.Go(e.follow)
 	return e, nil
 }
 
+// openPebble opens Pebble, which may have found that it cannot go on.
+func (e *Engine) openPebble() (err error) {
+	e.db, err = pebble.Open(e.o.Dir, e.options)
+	if err == nil && e.lives() != nil {
+		err = e.db.Close()
+	}
+	if ended := e.ended.Load(); ended != nil {
+		err = errors.Join(*ended, err)
+	}
+	return err
+}
+
 // pebble are the options of Pebble.
 func (e *Engine) pebble() *pebble.Options {
 	p := &pebble.Options{
-		FS: e.o.FS, Comparer: comparer, DisableWAL: true,
+		FS: e.fs, Comparer: comparer, DisableWAL: true,
 		FormatMajorVersion: pebble.FormatColumnarBlocks,
 		CacheSize:          e.o.CacheBytes, MemTableSize: uint64(e.o.MemTableBytes),
 		MemTableStopWritesThreshold: maxMemTables,
@@ -124,12 +137,13 @@ func (e *Engine) pebble() *pebble.Options {
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
 		Logger:                     logger{e.o.Logger},
 		EventListener: &pebble.EventListener{
-			BackgroundError: e.failed,
-			FlushEnd: func(i pebble.FlushInfo) {
-				if i.Err == nil {
-					e.sick.Store(nil)
-					e.unflushed.Store(0)
+			BackgroundError: func(err error) {
+				if !errors.Is(err, pebble.ErrCancelledCompaction) {
+					e.fs.stop(err)
 				}
+			},
+			DataCorruption: func(i pebble.DataCorruptionInfo) { e.fs.stop(i.Details) },
+			FlushEnd: func(pebble.FlushInfo) {
 				select {
 				case e.kick <- struct{}{}:
 				default:
@@ -149,27 +163,22 @@ type logger struct{ l *slog.Logger }
 func (l logger) Infof(string, ...any)           {}
 func (l logger) Errorf(format string, a ...any) { l.l.Error("mvcc: " + fmt.Sprintf(format, a...)) }
 
-// Fatalf is called where Pebble cannot go on, and must not return.
+// Fatalf is called where Pebble is not what it should be, and must not return. See
+// stillFS, and Engine.finish, for what is not worth that.
 func (l logger) Fatalf(format string, a ...any) { panic("mvcc: " + fmt.Sprintf(format, a...)) }
 
-// failed notes that the file system does not take what was written.
-func (e *Engine) failed(err error) {
-	if errors.Is(err, pebble.ErrCancelledCompaction) {
-		return
+// finish notes that nothing that is written becomes durable any more. What was applied
+// is there for readers, and the stores refuse what is to come.
+func (e *Engine) finish(err error) {
+	if e.ended.CompareAndSwap(nil, &err) {
+		e.o.Logger.Error("mvcc: nothing can be written any more", "dir", e.o.Dir, "err", err)
 	}
-	e.o.Logger.Error("mvcc: background work", "dir", e.o.Dir, "err", err)
-	e.sick.CompareAndSwap(nil, &err)
 }
 
-// admit refuses to write n bytes where Pebble would wait for a file system that has
-// failed.
-func (e *Engine) admit(n int) error {
-	sick := e.sick.Load()
-	if sick == nil {
-		return nil
-	}
-	if e.unflushed.Add(int64(n)) > (maxMemTables-2)*e.o.MemTableBytes {
-		return fmt.Errorf("mvcc: %s cannot be written: %w", e.o.Dir, *sick)
+// lives returns an error if nothing that is written becomes durable any more.
+func (e *Engine) lives() error {
+	if ended := e.ended.Load(); ended != nil {
+		return fmt.Errorf("mvcc: %s is at its end: %w", e.o.Dir, *ended)
 	}
 	return nil
 }
@@ -272,6 +281,9 @@ func (e *Engine) refresh() error {
 		if err != nil {
 			return errors.Join(err, it.Close())
 		}
+		if err := e.lives(); err != nil { // and what Pebble calls durable is not
+			return errors.Join(err, it.Close())
+		}
 		if ok {
 			s.raise(p.index)
 		}
@@ -311,8 +323,7 @@ func (e *Engine) fly(f *flight) {
 		return
 	}
 	defer e.leave()
-	if sick := e.sick.Load(); sick != nil {
-		f.err = *sick // Pebble goes on trying
+	if f.err = e.lives(); f.err != nil {
 		return
 	}
 	done, err := e.db.AsyncFlush()
@@ -322,7 +333,9 @@ func (e *Engine) fly(f *flight) {
 	}
 	select {
 	case <-done:
-		f.err = e.refresh()
+		if f.err = e.refresh(); f.err == nil {
+			f.err = e.lives()
+		}
 	case <-e.end: // it may never be done
 		f.err = ErrClosed
 	}

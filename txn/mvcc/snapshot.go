@@ -319,6 +319,9 @@ func (st *stagedPart) install(ctx context.Context) error {
 		return err
 	}
 	s.forget()
+	if err := s.e.lives(); err != nil {
+		return err
+	}
 	if _, err := s.load(); err != nil {
 		s.forget()
 		return err

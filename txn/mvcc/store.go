@@ -104,7 +104,7 @@ func (s *Store) loadDurable() error {
 		return err
 	}
 	p, ok, err := s.readPosition(it)
-	if ok {
+	if ok && s.e.lives() == nil {
 		s.raise(p.index)
 	}
 	return errors.Join(err, it.Close())
