@@ -2,13 +2,16 @@ package txn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/cluster/meta"
+	"github.com/phantomdb/phantomdb/txn/commit"
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
+	"github.com/phantomdb/phantomdb/txn/latch"
 	"github.com/phantomdb/phantomdb/txn/mvcc"
 )
 
@@ -69,12 +72,89 @@ func (p *Participant) Leave(ctx context.Context, r *cluster.Replica, txn id.Txn,
 
 // LeaveBy is Leave in whatever shard has the key, by way of a node.
 func LeaveBy(ctx context.Context, n *cluster.Node, txn id.Txn, key string) error {
-	w := &writeRequest{txn: txn, mode: modePrepare, at: txn.Start, writes: []mvcc.Write{{Key: key, Kind: mvcc.Put, Value: []byte("left")}}}
-	b, err := n.CallSpan(ctx, serviceWrite, cover(w.writes), w.encode())
+	return Prepare(ctx, n, txn, nil, mvcc.Write{Key: key, Kind: mvcc.Put, Value: []byte("left")})
+}
+
+// Prepare has a shard lay intents of a transaction, at when it began if they can be, and
+// its record if something is promised.
+func Prepare(ctx context.Context, n *cluster.Node, txn id.Txn, promised []string, writes ...mvcc.Write) error {
+	w := &writeRequest{txn: txn, mode: modePrepare, at: txn.Start, writes: writes}
+	if len(promised) > 0 {
+		w.mode, w.promised, w.rigid = modeStage, promised, true
+	}
+	b, err := n.CallSpan(ctx, serviceWrite, cover(writes), w.encode())
 	if err == nil {
 		_, err = parsePrepared(b)
 	}
 	return err
+}
+
+// CommitOnce asks a shard to carry out what a transaction writes in it alone.
+func CommitOnce(ctx context.Context, n *cluster.Node, txn id.Txn, writes ...mvcc.Write) (hlc.Timestamp, error) {
+	w := &writeRequest{txn: txn, at: txn.Start, read: txn.Start, writes: writes}
+	b, err := n.CallSpan(ctx, serviceWrite, cover(writes), w.encode())
+	if err != nil {
+		return 0, err
+	}
+	r := read(b)
+	if err := r.verdict(serviceWrite); err != nil {
+		return 0, err
+	}
+	return r.ts(), nil
+}
+
+// DecideFenced has a transaction committed in two phases, whose node is fenced when the
+// shard has found that it may be. It reports whether it was.
+func (p *Participant) DecideFenced(ctx context.Context, r *cluster.Replica, txn id.Txn) (committed bool, err error) {
+	s, err := p.seat(ctx, r, r.Header().Generation)
+	if err != nil {
+		return false, err
+	}
+	keys, fence := []string{txn.Anchor}, error(nil)
+	err = s.judge(ctx, txn, keys, func(l commit.Local) commit.Effect {
+		if !l.Fenced {
+			fence = s.fence(map[life]bool{{txn.Node, txn.Epoch}: true})
+		}
+		e, reply := l.Decide(commit.Decide{Txn: txn, Keys: keys, Commit: true, TS: hlc.Max, Promises: keys})
+		committed = reply.Outcome.Status == commit.Committed
+		return e
+	})
+	return committed, errors.Join(fence, err)
+}
+
+// Hold takes the latch of who changes a key, until release is called. waiting is how many
+// requests stand behind that or another one.
+func (p *Participant) Hold(ctx context.Context, r *cluster.Replica, key string) (release func(), waiting func() int, err error) {
+	s, err := p.seat(ctx, r, r.Header().Generation)
+	if err != nil {
+		return nil, nil, err
+	}
+	guard, err := s.latches.Acquire(ctx, []latch.Want{latch.Point(key, latch.Write)})
+	return guard.Release, s.latches.Waiting, err
+}
+
+// Occupy takes all places of transactions that are being committed or resolved.
+func (p *Participant) Occupy() (release func()) {
+	for range commitsAtOnce {
+		p.commits <- struct{}{}
+	}
+	return func() {
+		for range commitsAtOnce {
+			<-p.commits
+		}
+	}
+}
+
+// Records is how many records there are in the shards that the participant leads.
+func (p *Participant) Records() (count int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.seats {
+		if _, holds := s.r.Holds(); holds {
+			s.store.Records(func(*mvcc.Record) bool { count++; return true })
+		}
+	}
+	return count
 }
 
 // Intents is how many intents there are in the shards that the participant leads, and

@@ -20,8 +20,9 @@ type stage struct {
 	ctx  context.Context
 	o    txn.TxOptions
 	x, y string
-	// wide has each transaction write in both shards, so that it commits by intents.
-	wide bool
+	// wide are shards in which each transaction writes something of its own, so that it
+	// commits by intents.
+	wide []string
 	// stale has the second writer go by a clock that stands still: nothing but the
 	// shards sees to it that it commits behind the first.
 	stale bool
@@ -30,7 +31,7 @@ type stage struct {
 
 // stages runs a test on all levels and all ways to commit.
 func stages(t *testing.T, fn func(*testing.T, *stage)) {
-	w := boot(t, worldOptions{nodes: 3, shards: 2, participant: func(_ int, o *txn.Options) {
+	w := boot(t, worldOptions{nodes: 3, shards: 3, participant: func(_ int, o *txn.Options) {
 		clock, err := hlc.NewClock(nil, 50*time.Millisecond) // a strict commit waits as long
 		require.NoError(t, err)
 		o.Clock = clock
@@ -38,18 +39,21 @@ func stages(t *testing.T, fn func(*testing.T, *stage)) {
 	n := 0
 	for _, level := range []txn.Level{txn.Snapshot, txn.Serializable, txn.Strict} {
 		for _, c := range []struct {
-			name        string
-			y           string
-			wide, stale bool
-			protocol    txn.Protocol
+			name     string
+			y        string
+			wide     []string
+			stale    bool
+			protocol txn.Protocol
 		}{
 			{name: "shards=1", y: "00"},
 			{name: "shards=1/stale", y: "00", stale: true},
 			{name: "shards=2", y: "90"},
 			{name: "shards=2/stale", y: "90", stale: true},
-			{name: "shards=2/wide", y: "90", wide: true},
-			{name: "shards=2/wide/stale", y: "90", wide: true, stale: true},
-			{name: "shards=2/wide/two-phase", y: "90", wide: true, protocol: txn.TwoPhase},
+			{name: "shards=2/intents", y: "90", wide: []string{"10", "80"}},
+			{name: "shards=2/intents/stale", y: "90", wide: []string{"10", "80"}, stale: true},
+			{name: "shards=2/intents/two-phase", y: "90", wide: []string{"10", "80"}, protocol: txn.TwoPhase},
+			{name: "shards=3/intents", y: "90", wide: []string{"50"}},
+			{name: "shards=3/intents/stale", y: "90", wide: []string{"50"}, stale: true},
 		} {
 			if level == txn.Strict && c.stale {
 				continue // which promises nothing
@@ -117,14 +121,13 @@ func (s *stage) orAborted(value string, err error) string {
 	return value
 }
 
-// put writes, and if all writes are wide something of the transaction's own elsewhere.
+// put writes, and something of the transaction's own elsewhere.
 func (s *stage) put(tx *txn.Tx, key string) {
 	s.t.Helper()
 	require.NoError(s.t, tx.Put(key, []byte("1")))
-	if s.wide {
+	for _, at := range s.wide {
 		s.seq++
-		require.NoError(s.t, tx.Put(fmt.Sprintf("10/%s/%d", s.x, s.seq), nil))
-		require.NoError(s.t, tx.Put(fmt.Sprintf("80/%s/%d", s.x, s.seq), nil))
+		require.NoError(s.t, tx.Put(fmt.Sprintf("%s/%s/%d", at, s.x, s.seq), nil))
 	}
 }
 

@@ -28,6 +28,7 @@ type world struct {
 	t     testing.TB
 	parts []*txn.Participant // of node i at i-1
 	ids   []meta.ShardID
+	seq   uint64 // of transactions that nobody coordinates
 }
 
 // A worldOptions is what tests change of a world.
