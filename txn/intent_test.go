@@ -43,6 +43,33 @@ func TestIntentsWithoutLocks(t *testing.T) {
 	}
 }
 
+// Nor is who takes a lock there told what was before the intent, which may be committed
+// below the timestamp at which he reads.
+func TestLocksMeetIntents(t *testing.T) {
+	w := boot(t, worldOptions{nodes: 3, shards: 1})
+	ctx, c := within(t, 20*time.Second), w.client(1, txn.ClientOptions{})
+	w.put(c, "00", "old")
+	tx, err := c.Begin(ctx, txn.TxOptions{})
+	require.NoError(t, err)
+	left := w.nobodys(1, "00")
+	left.Start = tx.At()
+	require.Eventually(t, func() bool {
+		leader, p := w.leader("00")
+		r, err := leader.Replica(w.ids[0])
+		return err == nil && p.Leave(within(t, 10*time.Second), r, left, "00", left.Start, false) == nil
+	}, 20*time.Second, time.Millisecond)
+	_, _, err = tx.GetForUpdate(ctx, "00")
+	var aborted *txn.AbortedError
+	require.ErrorAs(t, err, &aborted)
+	require.Equal(t, txn.Wounded, aborted.Reason)
+	require.Equal(t, left.Key, aborted.By)
+	require.NoError(t, c.Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error {
+		value, _, err := tx.GetForUpdate(ctx, "00")
+		require.True(t, err != nil || string(value) == "old")
+		return err
+	}))
+}
+
 // leader returns the node that leads the shard of a key, which has answered there.
 func (w *world) leader(key string) (*cluster.Node, *txn.Participant) {
 	w.t.Helper()

@@ -236,6 +236,9 @@ func (s *seat) lock(ctx context.Context, g *lockRequest) ([]byte, error) {
 		return nil, err
 	}
 	defer guard.Release()
+	if err := s.free(g.txn, g.key, false); err != nil {
+		return nil, err
+	}
 	r, err := s.store.Reader()
 	if err != nil {
 		return nil, err

@@ -95,7 +95,7 @@ func (s *seat) acquire(ctx context.Context, w *writeRequest) (*held, error) {
 	}
 	var err error
 	if h.guard, err = s.latches.Acquire(ctx, want); err == nil {
-		err = s.free(w)
+		err = s.freeAll(w)
 	}
 	if err != nil {
 		h.release()
@@ -104,16 +104,25 @@ func (s *seat) acquire(ctx context.Context, w *writeRequest) (*held, error) {
 	return h, nil
 }
 
-// free refuses writes at keys where others have intents that do not go with them. Who
-// was wounded between its locks and its latches has lost the locks, and the one who has
-// them since may have laid intents already.
-func (s *seat) free(w *writeRequest) error {
+// freeAll is free of all that is written.
+func (s *seat) freeAll(w *writeRequest) error {
 	for i := range w.writes {
-		for _, in := range s.store.Intents(w.writes[i].Key) {
-			if in.Txn.Key != w.txn.Key && !(in.Write.Kind == mvcc.Add && w.writes[i].Kind == mvcc.Add) {
-				s.pushTxn(in.Txn, w.txn.Key)
-				return &Refusal{Reason: Wounded, Key: in.Write.Key, By: in.Txn.Key}
-			}
+		if err := s.free(w.txn.Key, w.writes[i].Key, w.writes[i].Kind == mvcc.Add); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// free refuses a key where others have intents that do not go with what a transaction
+// wants there, which is to add or to be alone. Who was wounded between its locks and its
+// latches has lost the locks, and the one who has them since may have laid intents
+// already.
+func (s *seat) free(txn id.Key, key string, add bool) error {
+	for _, in := range s.store.Intents(key) {
+		if in.Txn.Key != txn && !(add && in.Write.Kind == mvcc.Add) {
+			s.pushTxn(in.Txn, txn)
+			return &Refusal{Reason: Wounded, Key: key, By: in.Txn.Key}
 		}
 	}
 	return nil
