@@ -39,6 +39,8 @@ const (
 
 	// Unreached: a shard did not answer in time, and none of it was carried out.
 	Unreached
+	// TooLarge: what it writes in a shard is more than the shard's log takes at once.
+	TooLarge
 
 	// pushed: the timestamp must be TS or later. A client is not told.
 	pushed
@@ -49,7 +51,7 @@ func (r Reason) String() string {
 		return fmt.Sprintf("reason %d", byte(r))
 	}
 	return [...]string{
-		"conflict", "wounded", "died", "deadlock", "recovered", "fenced", "expired", "out of range", "no counter", "rolled back", "unreached", "pushed",
+		"conflict", "wounded", "died", "deadlock", "recovered", "fenced", "expired", "out of range", "no counter", "rolled back", "unreached", "too large", "pushed",
 	}[r-Conflict]
 }
 
@@ -59,6 +61,7 @@ type Refusal struct {
 	Key    string
 	By     id.Key        // whom it met, if that is known
 	TS     hlc.Timestamp // of what it met, if that is known
+	Text   string        // more, for people
 
 	// Of one who was to prepare: final says that it never will be at all keys, and laid
 	// that it is at some.
@@ -66,14 +69,15 @@ type Refusal struct {
 }
 
 func (e *Refusal) Error() string {
-	text := fmt.Sprintf("txn: %v", e.Reason)
-	if e.Key != "" {
-		text += fmt.Sprintf(" at %q", e.Key)
+	return fmt.Sprintf("txn: %v", e.Reason) + e.where()
+}
+
+// Unwrap is ErrTooLarge where that is the reason.
+func (e *Refusal) Unwrap() error {
+	if e.Reason == TooLarge {
+		return ErrTooLarge
 	}
-	if !e.By.Zero() {
-		text += fmt.Sprintf(" with %v", e.By)
-	}
-	return text
+	return nil
 }
 
 // An AbortedError says that a transaction was aborted: it did nothing, and never will.
@@ -86,13 +90,16 @@ func (e *AbortedError) Error() string {
 	return fmt.Sprintf("txn: %v was aborted: %v", e.Txn, e.Reason) + e.where()
 }
 
-func (e *AbortedError) where() string {
+func (e *Refusal) where() string {
 	text := ""
 	if e.Key != "" {
 		text = fmt.Sprintf(" at %q", e.Key)
 	}
 	if !e.By.Zero() {
 		text += fmt.Sprintf(" with %v", e.By)
+	}
+	if e.Text != "" {
+		text += ": " + e.Text
 	}
 	return text
 }
@@ -101,7 +108,7 @@ func (e *AbortedError) where() string {
 // better.
 func (e *AbortedError) Retry() bool {
 	switch e.Reason {
-	case OutOfRange, NoCounter, RolledBack:
+	case OutOfRange, NoCounter, RolledBack, TooLarge:
 		return false
 	}
 	return true

@@ -233,8 +233,12 @@ func (s *seat) header() mvcc.Header {
 func (s *seat) propose(b []byte) (mvcc.Answer, error) {
 	data, err := s.r.Propose(s.life, s.generation, consensus.Command{Data: b})
 	if err != nil {
-		if errors.Is(err, consensus.ErrUnknown) {
+		switch {
+		case errors.Is(err, consensus.ErrUnknown):
 			s.leave(errMoved)
+		case errors.Is(err, consensus.ErrTooLarge):
+			text := err.Error()
+			err = &Refusal{Reason: TooLarge, Text: text[:min(len(text), maxText)]} // whoever asks again, or elsewhere
 		}
 		return mvcc.Answer{}, err
 	}

@@ -165,10 +165,14 @@ const (
 	refused        // why not follows
 )
 
+// maxText bounds what a refusal tells people.
+const maxText = 1 << 10
+
 // appendRefusal is an answer that says no.
 func appendRefusal(b []byte, r *Refusal) []byte {
 	b = append(b, refused, byte(r.Reason))
 	b = appendTS(codec.AppendText(r.By.Append(b), r.Key), r.TS)
+	b = codec.AppendText(b, r.Text)
 	return codec.AppendBool(codec.AppendBool(b, r.final), r.laid)
 }
 
@@ -178,7 +182,7 @@ func (r *reader) verdict(service string) error {
 	case said:
 		return nil
 	case refused:
-		why := &Refusal{Reason: Reason(r.Byte()), By: r.txnKey(), Key: r.key(), TS: r.ts(), final: r.Bool(), laid: r.Bool()}
+		why := &Refusal{Reason: Reason(r.Byte()), By: r.txnKey(), Key: r.key(), TS: r.ts(), Text: r.Text(maxText), final: r.Bool(), laid: r.Bool()}
 		if err := r.end(service); err != nil {
 			return err
 		}
