@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"errors"
 
 	"github.com/phantomdb/phantomdb/cluster"
 	"github.com/phantomdb/phantomdb/txn/commit"
@@ -22,8 +23,61 @@ func (p *Participant) serveEnd(ctx context.Context, s *seat, q *cluster.Request)
 	return encodeEnded(reply), nil
 }
 
-// end answers a request when what it changes is carried out.
-func (s *seat) end(ctx context.Context, m commit.Request) (reply commit.Reply, err error) {
+// end answers a request when what it changes is carried out: by one command, or by
+// several if the log takes no such large one. What was laid at once may be too much to
+// be ended at once, and must not stay for that.
+func (s *seat) end(ctx context.Context, m commit.Request) (commit.Reply, error) {
+	reply, err := s.endAtOnce(ctx, m)
+	if !errors.Is(err, ErrTooLarge) {
+		return reply, err
+	}
+	switch m := m.(type) {
+	case commit.Decide:
+		if len(m.Keys) > 0 {
+			return s.endAfter(ctx, m)
+		}
+		if len(m.Promises) > 0 {
+			m.Promises = nil // its coordinator knows them; who recovers it goes by intents
+			return s.end(ctx, m)
+		}
+	case commit.Prevent:
+		if len(m.Keys) > 1 {
+			return s.halve(ctx, m, m.Keys)
+		}
+	case commit.Resolve:
+		if len(m.Keys) > 1 {
+			return s.halve(ctx, m, m.Keys)
+		}
+	}
+	return nil, err
+}
+
+// endAfter decides, and ends the intents behind that as was decided.
+func (s *seat) endAfter(ctx context.Context, m commit.Decide) (commit.Reply, error) {
+	keys := m.Keys
+	m.Keys = nil
+	reply, err := s.end(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	o := reply.(commit.DecideReply).Outcome
+	_, err = s.end(ctx, commit.Resolve{Txn: m.Txn, Keys: keys, Commit: o.Status == commit.Committed, TS: o.TS})
+	return reply, err
+}
+
+// halve ends a request about keys by two about half of them.
+func (s *seat) halve(ctx context.Context, m commit.Request, keys []string) (commit.Reply, error) {
+	var replies [2]commit.Reply
+	for i, some := range [][]string{keys[:len(keys)/2], keys[len(keys)/2:]} {
+		var err error
+		if replies[i], err = s.end(ctx, withKeys(m, some)); err != nil {
+			return nil, err
+		}
+	}
+	return join(replies[:]), nil
+}
+
+func (s *seat) endAtOnce(ctx context.Context, m commit.Request) (reply commit.Reply, err error) {
 	switch m := m.(type) {
 	case commit.Decide:
 		if !m.Commit {

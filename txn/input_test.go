@@ -2,6 +2,7 @@ package txn_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +175,58 @@ func TestTooMuchForALog(t *testing.T) {
 		}
 	}
 	w.put(c, "00/a", strings.Repeat("v", most-1000))
+}
+
+// Where intents are few enough for one entry of the log, and what ends them is not, they
+// are ended by several. Otherwise they would stay for ever, and with them whoever waits.
+func TestMoreIntentsThanALogEndsAtOnce(t *testing.T) {
+	const most = 64 << 10
+	o := worldOptions{nodes: 3, shards: 2}
+	o.local.Node = func(_ int, c *cluster.Options) { c.Consensus = func(o *consensus.Options) { o.MaxCommandBytes = most } }
+	w := boot(t, o)
+	ctx, c := within(t, time.Minute), w.client(1, txn.ClientOptions{})
+	for _, v := range []struct {
+		name      string
+		protocol  txn.Protocol
+		anchor    int // keys in the shard of the anchor
+		away      int // in the other one
+		abandoned bool
+	}{
+		{name: "away", away: 2500, anchor: 1},
+		{name: "anchor", away: 1, anchor: 1600},
+		{name: "record/two-phase", away: 2500, anchor: 2500, protocol: txn.TwoPhase},
+		{name: "abandoned", away: 2500, anchor: 1, abandoned: true},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			key := func(shard, i int) string { return fmt.Sprintf("%02d/%04d", shard, i) }
+			var writes [2][]mvcc.Write
+			for i := range v.anchor {
+				writes[0] = append(writes[0], mvcc.Write{Key: key(0, i), Kind: mvcc.Put})
+			}
+			for i := range v.away {
+				writes[1] = append(writes[1], mvcc.Write{Key: key(90, i), Kind: mvcc.Put})
+			}
+			if v.abandoned {
+				name := w.nobodys(1, key(90, 0))
+				require.NoError(t, txn.Prepare(ctx, w.Node(1), name, []string{key(90, 0), "00/never"}, writes[1]...))
+				o, err := c.Outcome(ctx, name)
+				require.NoError(t, err)
+				require.False(t, o.Committed)
+			} else {
+				require.NoError(t, c.Run(ctx, txn.TxOptions{Set: true, Protocol: v.protocol}, func(tx *txn.Tx) error {
+					for _, list := range writes {
+						for _, w := range list {
+							if err := tx.Put(w.Key, nil); err != nil {
+								return err
+							}
+						}
+					}
+					return nil
+				}))
+			}
+			require.Eventually(t, func() bool { return w.intents() == 0 }, 15*time.Second, time.Millisecond)
+		})
+	}
 }
 
 // What was written behind a savepoint is forgotten, and what was before stays; so do
