@@ -30,7 +30,7 @@ const (
 	Fenced
 	// Expired: it began too long ago.
 	Expired
-	// OutOfRange: a counter at Key could have left its bounds.
+	// OutOfRange: a counter at Key would have left its bounds, whatever others do.
 	OutOfRange
 	// NoCounter: what is at Key is no number.
 	NoCounter

@@ -78,7 +78,7 @@ func (s *seat) lay(w *writeRequest) (commit.PrepareReply, error) {
 			return reply, err
 		}
 		if a.Verdict != mvcc.TooLow {
-			return reply, refusalBy(a, w.writes)
+			return reply, s.refusal(a, w)
 		}
 		w.at = max(w.at, a.TS.Next())
 	}

@@ -276,7 +276,8 @@ func (t *Tx) Delete(key string) error { return t.write(mvcc.Write{Key: key, Kind
 func (t *Tx) Add(key string, delta int64) error { return t.write(mvcc.Unbounded(key, delta)) }
 
 // AddBounded is Add to a counter that stays from low to high: otherwise the
-// transaction is aborted with OutOfRange.
+// transaction is aborted with OutOfRange; or with Conflict, if that depends on what others
+// are about to commit.
 func (t *Tx) AddBounded(key string, delta, low, high int64) error {
 	if low > high {
 		return fmt.Errorf("txn: add to %q: bounds %d to %d, expected the lower one first", key, low, high)

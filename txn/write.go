@@ -173,12 +173,69 @@ func (s *seat) commit(ctx context.Context, w *writeRequest) (hlc.Timestamp, erro
 			}
 			continue
 		}
-		if err := refusalBy(a, w.writes); err != nil {
+		if err := s.refusal(a, w); err != nil {
 			return 0, err
 		}
 		return max(at, a.TS), nil
 	}
 	return 0, &Refusal{Reason: Conflict, Key: w.writes[0].Key, TS: w.at}
+}
+
+// refusal turns a verdict about writes into what a client is told.
+func (s *seat) refusal(a mvcc.Answer, w *writeRequest) error {
+	if a.Verdict == mvcc.OutOfRange {
+		return s.outOfRange(w)
+	}
+	return refusalBy(a, w.writes)
+}
+
+// outOfRange says at which counter an addition would be out of range, whatever comes of
+// those that others have under way. If there is none, it is those that are in the way:
+// they may have been committed already, and soon tell.
+func (s *seat) outOfRange(w *writeRequest) error {
+	var met *mvcc.Intent
+	var sole []mvcc.Write
+	var keys []string
+	for i := range w.writes {
+		wr := &w.writes[i]
+		if wr.Kind != mvcc.Add {
+			continue
+		}
+		others := slices.DeleteFunc(slices.Clone(s.store.Intents(wr.Key)), func(in *mvcc.Intent) bool { return in.Txn.Key == w.txn.Key })
+		if len(others) == 0 {
+			sole, keys = append(sole, *wr), append(keys, wr.Key)
+			continue
+		}
+		met = others[0]
+		for _, in := range others {
+			s.pushTxn(in.Txn, w.txn.Key)
+		}
+	}
+	l, err := s.look(w.txn, keys) // behind the intents, so that none is missed
+	if err != nil {
+		return err
+	}
+	for i := range sole {
+		if l.Keys[i].Intent != 0 {
+			continue // its own stands already
+		}
+		if n, ok := mvcc.Counter(&l.latest[i]); !ok || !inRange(n, &sole[i]) {
+			return &Refusal{Reason: OutOfRange, Key: sole[i].Key}
+		}
+	}
+	if met == nil {
+		return &Refusal{Reason: Conflict, Key: w.writes[0].Key} // they have ended since
+	}
+	return &Refusal{Reason: Conflict, Key: met.Write.Key, By: met.Txn.Key, TS: met.TS}
+}
+
+// inRange says whether an addition keeps a counter on the near side of its bound.
+func inRange(n int64, w *mvcc.Write) bool {
+	sum := n + w.Delta
+	if w.Delta < 0 {
+		return sum < n && sum >= w.Min
+	}
+	return sum >= n && sum <= w.Max
 }
 
 // refusalBy turns a verdict into what a client is told.
@@ -194,8 +251,6 @@ func refusalBy(a mvcc.Answer, writes []mvcc.Write) error {
 		return &Refusal{Reason: Fenced}
 	case mvcc.Expired:
 		return &Refusal{Reason: Expired}
-	case mvcc.OutOfRange:
-		return &Refusal{Reason: OutOfRange, Key: key}
 	case mvcc.NoCounter:
 		return &Refusal{Reason: NoCounter, Key: key}
 	}
