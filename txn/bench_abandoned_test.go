@@ -113,7 +113,7 @@ func (w *bench) abandon(ctx context.Context, i, shards int, protocol txn.Protoco
 		defer close(ended)
 		_ = tx.Commit(commit) // what becomes of it is what the others find out
 	}()
-	for n, _ := w.intents(); n < shards; n, _ = w.intents() {
+	for n := w.intents(); n < shards; n = w.intents() {
 		if ctx.Err() != nil {
 			a.stop()
 			return nil, fmt.Errorf("%d intents, expected %d: %w", n, shards, ctx.Err())

@@ -233,7 +233,7 @@ func TestCommitArrivesAgain(t *testing.T) {
 		require.Equal(t, txn.Outcome{Committed: true, TS: first}, o)
 		require.NoError(t, txn.Prepare(ctx, n, name, []string{"00/k", "90/k"}, writes[0]), "it is done")
 	}
-	require.Zero(t, w.laid())
+	require.Zero(t, w.intents())
 	require.Equal(t, "other", w.read(3, "00/k"))
 	require.Equal(t, string(mvcc.AppendCounter(nil, 1)), w.read(3, "00/n"))
 
@@ -247,12 +247,6 @@ func TestCommitArrivesAgain(t *testing.T) {
 		w.refused(txn.Prepare(ctx, n, late, []string{"00/late", "90/late"}, putOf("00/late", "late")), txn.Recovered)
 	}
 	require.Equal(t, "-", w.read(3, "00/late"))
-}
-
-// laid counts the intents that leaders know of.
-func (w *world) laid() int {
-	n, _ := w.intents()
-	return n
 }
 
 // A transaction whose record promises what is all there is committed, whoever finds it,
@@ -338,7 +332,7 @@ func TestStagedIsRecovered(t *testing.T) {
 				}
 				require.Equal(t, "old", w.read(3, "90/b"))
 			}
-			require.Eventually(t, func() bool { return w.laid() == 0 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return w.intents() == 0 }, 10*time.Second, time.Millisecond)
 		})
 	}
 }
@@ -499,7 +493,7 @@ func TestCommitsAreBounded(t *testing.T) {
 		return tx
 	}
 	require.NoError(t, wide().Commit(within(t, 10*time.Second)))
-	require.Eventually(t, func() bool { return w.laid() == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return w.intents() == 0 }, 10*time.Second, time.Millisecond)
 	release := w.parts[0].Occupy()
 	gave, cancel := context.WithCancel(t.Context())
 	patient, impatient := make(chan error, 1), make(chan error, 1)
@@ -533,7 +527,7 @@ func TestNothingIsLeft(t *testing.T) {
 		for i := range w.Nodes() {
 			records += w.parts[i].Records()
 		}
-		return w.laid()+records == 0
+		return w.intents()+records == 0
 	}, 10*time.Second, time.Millisecond)
 }
 

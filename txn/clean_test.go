@@ -48,8 +48,7 @@ func TestIntentsOfTheDead(t *testing.T) {
 		})
 	}
 	work.Wait()
-	n, _ := w.intents()
-	require.GreaterOrEqual(t, n, many*9/10) // some may have been found to be abandoned by now
+	require.GreaterOrEqual(t, w.intents(), many*9/10) // some may have been found to be abandoned by now
 	w.Crash(number)
 	_, err := w.Node(1).Await(within(t, 20*time.Second), func(s *meta.State) bool {
 		n, ok := s.Node(dead.ID())
@@ -58,7 +57,7 @@ func TestIntentsOfTheDead(t *testing.T) {
 	require.NoError(t, err)
 	began := time.Now()
 	require.Eventually(t, func() bool {
-		n, led := w.intents()
+		n, led := w.laid()
 		return led == len(w.ids) && n == 0
 	}, 20*time.Second, time.Millisecond)
 	t.Logf("%d intents were gone %v after the node was declared dead", many, time.Since(began))
@@ -81,7 +80,7 @@ func TestIntentsOfTheDead(t *testing.T) {
 	}
 	require.Eventually(t, fenced(), 20*time.Second, 10*time.Millisecond)
 	require.Eventually(t, fenced("00/promised"), 20*time.Second, 10*time.Millisecond)
-	require.Eventually(t, func() bool { return intents() == 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return w.intents() == 0 }, 20*time.Second, time.Millisecond)
 	o, err := w.client(1, txn.ClientOptions{}).Outcome(within(t, 10*time.Second), left(0))
 	require.NoError(t, err)
 	require.False(t, o.Committed)

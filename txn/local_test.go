@@ -139,9 +139,9 @@ func (w *world) dump() {
 	}
 }
 
-// intents is how many there are in the shards that somebody leads and has served, and how
+// laid is how many intents there are in the shards that somebody leads and has served, and how
 // many shards those are.
-func (w *world) intents() (count, led int) {
+func (w *world) laid() (count, led int) {
 	for i := range w.Dirs() {
 		if w.Node(i+1) != nil {
 			n, l := w.parts[i].Intents()
@@ -149,4 +149,10 @@ func (w *world) intents() (count, led int) {
 		}
 	}
 	return count, led
+}
+
+// intents is how many there are that leaders know of.
+func (w *world) intents() int {
+	n, _ := w.laid()
+	return n
 }
