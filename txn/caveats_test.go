@@ -517,18 +517,20 @@ func TestCommitsAreBounded(t *testing.T) {
 func TestNothingIsLeft(t *testing.T) {
 	w := boot(t, worldOptions{nodes: 3, shards: 3})
 	ctx, c := within(t, 30*time.Second), w.client(1, txn.ClientOptions{})
-	for i := range 40 {
-		require.NoError(t, c.Run(ctx, txn.TxOptions{Set: true, Protocol: txn.Protocol(i % 2)}, func(tx *txn.Tx) error {
-			return errors.Join(tx.Put(fmt.Sprintf("00/%d", i), nil), tx.Put(fmt.Sprintf("50/%d", i), nil), tx.Put(fmt.Sprintf("90/%d", i), nil))
-		}))
-	}
-	require.Eventually(t, func() bool {
-		records := 0
-		for i := range w.Nodes() {
-			records += w.parts[i].Records()
+	for _, n := range []int{40, 1} {
+		for i := range n {
+			require.NoError(t, c.Run(ctx, txn.TxOptions{Set: true, Protocol: txn.Protocol(i % 2)}, func(tx *txn.Tx) error {
+				return errors.Join(tx.Put(fmt.Sprintf("00/%d", i), nil), tx.Put(fmt.Sprintf("50/%d", i), nil), tx.Put(fmt.Sprintf("90/%d", i), nil))
+			}))
 		}
-		return w.intents()+records == 0
-	}, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool {
+			records := 0
+			for i := range w.Nodes() {
+				records += w.parts[i].Records()
+			}
+			return w.intents()+records == 0
+		}, 10*time.Second, time.Millisecond)
+	}
 }
 
 // What a transaction has told its caller it does not read again on the quiet: it is
