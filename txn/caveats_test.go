@@ -249,6 +249,43 @@ func TestCommitArrivesAgain(t *testing.T) {
 	require.Equal(t, "-", w.read(3, "00/late"))
 }
 
+// The name that a transaction has before it commits is good for asking how it ended, in
+// whichever order it has written, whether that is asked before or behind its commit.
+func TestNameBeforeCommit(t *testing.T) {
+	w := boot(t, worldOptions{nodes: 3, shards: 2})
+	ctx, c := within(t, 30*time.Second), w.client(1, txn.ClientOptions{})
+	for _, keys := range [][]string{{"00/b", "00/a"}, {"90/b", "00/a"}, {"00/a", "90/b"}} {
+		for _, protocol := range []txn.Protocol{txn.OneRound, txn.TwoPhase} {
+			for _, asked := range []bool{true, false} {
+				tx, err := c.Begin(ctx, txn.TxOptions{Set: true, Protocol: protocol})
+				require.NoError(t, err)
+				require.NoError(t, tx.Put(keys[0], nil))
+				name := tx.ID()
+				for _, key := range keys {
+					require.NoError(t, tx.Put(key, nil))
+				}
+				require.Equal(t, name, tx.ID())
+				if asked {
+					o, err := w.client(2, txn.ClientOptions{}).Outcome(ctx, name)
+					require.NoError(t, err)
+					require.False(t, o.Committed)
+					var aborted *txn.AbortedError
+					require.ErrorAs(t, tx.Commit(ctx), &aborted)
+					require.Contains(t, []txn.Reason{txn.Recovered, txn.Wounded}, aborted.Reason)
+				} else {
+					require.NoError(t, tx.Commit(ctx))
+				}
+				require.Equal(t, name, tx.ID())
+				for node := range 3 {
+					o, err := w.client(node+1, txn.ClientOptions{}).Outcome(ctx, name)
+					require.NoError(t, err)
+					require.Equal(t, !asked, o.Committed)
+				}
+			}
+		}
+	}
+}
+
 // A transaction whose record promises what is all there is committed, whoever finds it,
 // and however old he is. If anything is missing, or came too late for what it has read,
 // it is aborted, and what was on its way does not arrive.

@@ -75,7 +75,7 @@ func (t *Tx) Commit(ctx context.Context) error {
 		t.unlock(ctx)
 		return nil
 	}
-	t.id.Anchor = writes[0].Key
+	t.id = t.ID() // which somebody may ask for already
 	t.c.p.live.set(t.id.Key, standing{state: standsOpen})
 	ts, err := t.commit(ctx, writes)
 	t.ended = ErrEnded

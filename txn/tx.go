@@ -46,7 +46,8 @@ type Tx struct {
 }
 
 // ID is the transaction's name, by which its outcome can be asked for. It has an
-// anchor when it has written something.
+// anchor when it has written something: the first key, so that the name stays the same
+// unless that is rolled back to a savepoint.
 func (t *Tx) ID() id.Txn {
 	name := t.id
 	if name.Anchor == "" && len(t.list) > 0 {
