@@ -612,7 +612,10 @@ func TestAllWaitForLatches(t *testing.T) {
 	w := boot(t, worldOptions{nodes: 3, shards: 2})
 	ctx := within(t, time.Minute)
 	c := w.client(1, txn.ClientOptions{})
-	away := id.Txn{}
+	away, reader := id.Txn{}, (*txn.Tx)(nil)
+	writes := func(key string) func(string) error {
+		return func(string) error { return errors.Join(reader.Put(key, nil), reader.Commit(ctx)) }
+	}
 	for _, v := range []struct {
 		name string
 		fn   func(key string) error
@@ -637,6 +640,8 @@ func TestAllWaitForLatches(t *testing.T) {
 		}},
 		{"outcome", func(key string) error { return second(c.Outcome(ctx, w.nobodys(1, key))) }},
 		{"prevent", func(string) error { return second(c.Outcome(ctx, away)) }},
+		{"was-read/here", writes("10/reader")},
+		{"was-read/elsewhere", writes("90/reader")},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			key := "00/" + v.name
@@ -650,6 +655,9 @@ func TestAllWaitForLatches(t *testing.T) {
 			w.leads(1, "00")
 			r, err := w.Node(1).Replica(w.ids[0])
 			require.NoError(t, err)
+			reader, err = c.Begin(ctx, txn.TxOptions{})
+			require.NoError(t, err)
+			w.get(reader, key)
 			release, waiting, err := w.parts[0].Hold(ctx, r, key)
 			require.NoError(t, err)
 			done := make(chan error, 1)
