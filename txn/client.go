@@ -192,6 +192,12 @@ func (c *Client) now(ctx context.Context) (hlc.Timestamp, error) {
 	if err := c.p.skewed(); err != nil {
 		return 0, err // it was set in between
 	}
+	if _, own := c.o.Source.(*hlc.Clock); !own { // which is looked after by others
+		wall, most := hlc.At(c.p.clock.Wall()), 2*c.p.clock.Bound()
+		if ahead := ts.Sub(wall); ahead > most {
+			return 0, fmt.Errorf("txn: timestamp %v: %w: it is %v ahead of %v, expected at most %v", ts, ErrFuture, ahead, wall, most)
+		}
+	}
 	return max(ts, hlc.Timestamp(c.seen.Load()).Next()), nil
 }
 

@@ -157,6 +157,43 @@ func TestReservationsCountForReaders(t *testing.T) {
 	}
 }
 
+// Additions are writes like others: of two who each read one counter and add to the other
+// one must have seen what the other did, but where levels let them; who has read a counter
+// and puts what comes of it does not undo what was added since; and who only adds is in
+// nobody's way.
+func TestAdditionsOnLevels(t *testing.T) {
+	stages(t, func(t *testing.T, s *stage) {
+		x, y := s.x+"/n", s.y+"/n"
+		first, second := s.begin(1), s.begin(2)
+		require.Zero(t, number(t, first, y))
+		require.Zero(t, number(t, second, x))
+		s.put(first, s.x+"/1")
+		s.put(second, s.y+"/2")
+		require.NoError(t, first.Add(x, 1))
+		require.NoError(t, second.Add(y, 1))
+		require.NoError(t, first.Commit(s.ctx))
+		s.serial(second.Commit(s.ctx))
+
+		first, second = s.begin(1), s.begin(2)
+		n := number(t, second, x)
+		s.put(first, s.x+"/3")
+		s.put(second, s.y+"/4")
+		require.NoError(t, first.Add(x, 5))
+		require.NoError(t, second.Put(x, mvcc.AppendCounter(nil, n+1)))
+		require.NoError(t, first.Commit(s.ctx))
+		s.conflicts(second.Commit(s.ctx))
+
+		first, second = s.begin(1), s.begin(2)
+		require.NoError(t, first.Add(x, 10))
+		require.NoError(t, second.Add(x, 100))
+		s.put(first, s.x+"/5")
+		s.put(second, s.y+"/6")
+		require.NoError(t, first.Commit(s.ctx))
+		require.NoError(t, second.Commit(s.ctx))
+		require.EqualValues(t, n+115, number(t, s.begin(3), x))
+	})
+}
+
 // Of many who want more than there is so many get it as there is, in one shard and in
 // two, and whoever reads meanwhile sees that nothing is lost: what one counter has given
 // the other one has got.

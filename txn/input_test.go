@@ -60,6 +60,8 @@ func TestBadInput(t *testing.T) {
 	far := clock.Now().Add(clock.Bound() + time.Hour)
 	_, err = c.Begin(ctx, txn.TxOptions{At: far})
 	saysAll(t, err, txn.ErrFuture, far.String())
+	_, err = w.client(1, txn.ClientOptions{Source: told(far)}).Begin(ctx, txn.TxOptions{})
+	saysAll(t, err, txn.ErrFuture, far.String(), "expected at most "+(2*clock.Bound()).String())
 	_, err = c.Outcome(ctx, w.nobodys(1, ""))
 	require.ErrorContains(t, err, "anchor")
 
