@@ -80,6 +80,21 @@ func (t *Tx) Get(ctx context.Context, key string) ([]byte, bool, error) {
 	return t.get(ctx, key, 0)
 }
 
+// Count returns what the counter at a key has come to, 0 if there is none. It reads like
+// Get, and so waits for those who are adding to it. The transaction is aborted with
+// NoCounter if something else is there.
+func (t *Tx) Count(ctx context.Context, key string) (int64, error) {
+	b, there, err := t.Get(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	n, ok := mvcc.Counter(&mvcc.Version{TS: 1, Deleted: !there, Value: b})
+	if !ok {
+		return 0, t.fail(ctx, &Refusal{Reason: NoCounter, Key: key})
+	}
+	return n, nil
+}
+
 // GetForUpdate is Get of a key that the transaction is going to write: others that want
 // it for the same wait.
 func (t *Tx) GetForUpdate(ctx context.Context, key string) ([]byte, bool, error) {

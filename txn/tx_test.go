@@ -53,4 +53,18 @@ func TestOneShard(t *testing.T) {
 		return err
 	}))
 	require.Equal(t, []string{"a", "b", "n"}, rows)
+
+	tx, err = c.Begin(ctx, txn.TxOptions{})
+	require.NoError(t, err)
+	require.NoError(t, tx.Add("n", 2))
+	for key, want := range map[string]int64{"n": 7, "none": 0} {
+		n, err := tx.Count(ctx, key)
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+	_, err = tx.Count(ctx, "a")
+	var aborted *txn.AbortedError
+	require.ErrorAs(t, err, &aborted)
+	require.Equal(t, txn.NoCounter, aborted.Reason)
+	require.Equal(t, "a", aborted.Key)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/harness"
 	"github.com/phantomdb/phantomdb/txn"
-	"github.com/phantomdb/phantomdb/txn/mvcc"
 )
 
 // A commit whose caller did not wait for the answer is asked for again until there is
@@ -51,9 +50,8 @@ func TestCommitAgain(t *testing.T) {
 	require.NotZero(t, unknown)
 	t.Logf("%d committed, %d times nobody knew", want, unknown)
 	var sum int64
-	require.NoError(t, c.Run(within(t, 10*time.Second), txn.TxOptions{}, func(tx *txn.Tx) error {
-		b, _, err := tx.Get(t.Context(), "10/sum")
-		sum, _ = mvcc.Counter(&mvcc.Version{TS: 1, Value: b})
+	require.NoError(t, c.Run(within(t, 10*time.Second), txn.TxOptions{}, func(tx *txn.Tx) (err error) {
+		sum, err = tx.Count(t.Context(), "10/sum")
 		return err
 	}))
 	require.Equal(t, want, sum)
