@@ -89,6 +89,9 @@ func (s *seat) lay(w *writeRequest) (commit.PrepareReply, error) {
 func (s *seat) proposeLay(w *writeRequest, e *commit.Effect) (mvcc.Answer, error) {
 	hd := s.header()
 	hd.Writer, hd.TS = w.txn.Key, e.LayTS
+	if len(w.spans) > 0 {
+		hd.Reads = s.ahead(e.LayTS)
+	}
 	c := mvcc.AppendHeader(make([]byte, 0, 128+64*len(w.writes)), &hd)
 	next := 0 // of e.Lay, whose keys are in the order of the writes
 	for i := range w.writes {

@@ -46,7 +46,7 @@ func (p *Participant) serveGet(ctx context.Context, s *seat, q *cluster.Request)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.observe(g.at); err != nil {
+	if err := s.reach(g.at); err != nil {
 		return nil, err
 	}
 	return answer(s.get(ctx, &g))
@@ -142,7 +142,7 @@ func (p *Participant) serveScan(ctx context.Context, s *seat, q *cluster.Request
 	if err != nil {
 		return nil, err
 	}
-	if err := p.observe(g.at); err != nil {
+	if err := s.reach(g.at); err != nil {
 		return nil, err
 	}
 	return answer(s.scan(ctx, &g))
@@ -216,7 +216,7 @@ func (p *Participant) serveLock(ctx context.Context, s *seat, q *cluster.Request
 	if err != nil {
 		return nil, err
 	}
-	if err := p.observe(g.at); err != nil {
+	if err := s.reach(g.at); err != nil {
 		return nil, err
 	}
 	return answer(s.lock(ctx, &g))
@@ -273,7 +273,7 @@ func (p *Participant) serveCheck(ctx context.Context, s *seat, q *cluster.Reques
 	if err != nil {
 		return nil, err
 	}
-	if err := p.observe(c.at); err != nil {
+	if err := s.reach(c.at); err != nil {
 		return nil, err
 	}
 	want := make([]latch.Want, len(c.spans))

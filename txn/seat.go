@@ -42,6 +42,7 @@ type seat struct {
 	life   context.Context // ends with the seat
 	cause  context.CancelCauseFunc
 	closed atomic.Uint64 // the highest timestamp that was said to be closed
+	told   sync.Mutex    // held while the log is told of reads that are ahead
 	closer closer
 
 	mu      sync.Mutex
@@ -162,7 +163,7 @@ func (s *seat) begin(old *seat) error {
 // when they were at the latest.
 func (s *seat) inheritReads(old *seat) (err error) {
 	low := hlc.At(s.p.clock.Wall()).Add(s.p.clock.Bound())
-	low = max(low, s.p.clock.Last())
+	low = max(low, s.p.clock.Last(), s.store.State().Reads)
 	if err := s.p.skewed(); err != nil {
 		return err // so that low is by a clock that was set
 	}
@@ -177,6 +178,44 @@ func (s *seat) inheritReads(old *seat) (err error) {
 		s.reads.Raise(low) // a part was another's
 	}
 	return nil
+}
+
+// ahead returns what a command is to say of reads at a timestamp, zero if nothing.
+func (s *seat) ahead(at hlc.Timestamp) hlc.Timestamp {
+	if at <= s.store.State().Reads || at <= hlc.At(s.p.clock.Wall()) {
+		return 0
+	}
+	return at
+}
+
+// cover has the log know that there are reads at a timestamp that is ahead of the node's
+// clock: whoever leads next takes for granted only what this one shows by then. They come
+// from nodes whose clocks are ahead, and follow what a seat wrote that was just taken.
+func (s *seat) cover(at hlc.Timestamp) error {
+	if s.ahead(at) == 0 {
+		return nil
+	}
+	s.told.Lock()
+	defer s.told.Unlock()
+	if s.ahead(at) == 0 {
+		return nil
+	}
+	h := s.header()
+	h.Reads = max(at, hlc.At(s.p.clock.Wall()).Add(s.p.clock.Bound())) // and what else may come now
+	a, err := s.propose(mvcc.AppendHeader(nil, &h))
+	if err == nil {
+		err = refusalBy(a, nil)
+	}
+	return err
+}
+
+// reach sees to it that a timestamp may be read at: the node's clock moves on to it, and
+// who leads next knows.
+func (s *seat) reach(at hlc.Timestamp) error {
+	if err := s.p.observe(at); err != nil {
+		return err
+	}
+	return s.cover(at)
 }
 
 // restore takes the locks of all intents that are there.

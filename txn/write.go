@@ -158,6 +158,9 @@ func (s *seat) commit(ctx context.Context, w *writeRequest) (hlc.Timestamp, erro
 		}
 		hd := s.header()
 		hd.Writer, hd.TS, hd.Float = w.txn.Key, at, !w.rigid && len(w.spans) == 0
+		if len(w.spans) > 0 {
+			hd.Reads = s.ahead(at)
+		}
 		c := mvcc.AppendHeader(make([]byte, 0, 64+32*len(w.writes)), &hd)
 		for i := range w.writes {
 			c = mvcc.AppendWrite(c, &w.writes[i])

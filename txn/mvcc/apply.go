@@ -102,7 +102,7 @@ func (a *applier) begin(s *Store) {
 // commit hands the batch to Pebble, and what is in memory to readers.
 func (a *applier) commit(index, term uint64) error {
 	s := a.s
-	p := position{index: index, term: term, lease: a.state.Lease, closed: a.state.Closed, threshold: a.state.Threshold}
+	p := positionOf(&a.state, index, term)
 	a.set(appendKey(a.buf[:0], s.shard, tableRows, string([]byte{rowPosition})), p.encode())
 	if err := s.e.lives(); err != nil {
 		return err
@@ -182,8 +182,8 @@ func (a *applier) run(command []byte) (Answer, error) {
 			return answer, err
 		}
 	}
-	if h.Closed > a.state.Closed {
-		a.state.Closed, a.changed = h.Closed, true
+	if h.Closed > a.state.Closed || h.Reads > a.state.Reads {
+		a.state.Closed, a.state.Reads, a.changed = max(a.state.Closed, h.Closed), max(a.state.Reads, h.Reads), true
 	}
 	return answer, nil
 }

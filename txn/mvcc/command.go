@@ -18,6 +18,9 @@ type Header struct {
 	Lease uint64
 	// Closed says that no command after this one writes at or below it.
 	Closed hlc.Timestamp
+	// Reads, if not zero, is a timestamp at and below which may be read what nobody in the
+	// seat to come remembers.
+	Reads hlc.Timestamp
 	// Writer is the transaction for which it writes versions, lays intents or makes a
 	// record, none of which is done once that was fenced or is too old. Zero: it does
 	// none of these.
@@ -39,6 +42,7 @@ const commandVersion = 1
 const (
 	flagFloat = 1 << iota
 	flagWriter
+	flagReads
 )
 
 // AppendHeader appends the beginning of a command.
@@ -50,12 +54,18 @@ func AppendHeader(b []byte, h *Header) []byte {
 	if !h.Writer.Zero() {
 		flags |= flagWriter
 	}
+	if h.Reads != 0 {
+		flags |= flagReads
+	}
 	b = append(b, commandVersion, flags)
 	b = binary.AppendUvarint(b, h.Lease)
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Closed))
 	b = binary.BigEndian.AppendUint64(b, uint64(h.TS))
 	if flags&flagWriter != 0 {
 		b = h.Writer.Append(b)
+	}
+	if flags&flagReads != 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(h.Reads))
 	}
 	return b
 }
@@ -339,6 +349,9 @@ func (r *reader) header() (h Header) {
 	h.Lease, h.Closed, h.TS, h.Float = r.uvarint(), r.timestamp(), r.timestamp(), flags&flagFloat != 0
 	if flags&flagWriter != 0 {
 		h.Writer = r.txnKey()
+	}
+	if flags&flagReads != 0 {
+		h.Reads = r.timestamp()
 	}
 	return h
 }

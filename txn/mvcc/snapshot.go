@@ -170,7 +170,7 @@ func (f *frozen) write(w io.Writer, start, end string, at consensus.State) (n in
 
 // rows are those of a stream: the Host's, and the view's own, at a position.
 func (f *frozen) rows(at consensus.State) []consensus.Row {
-	p := position{index: at.Index, term: at.Term, lease: f.state.Lease, closed: f.state.Closed, threshold: f.state.Threshold}
+	p := positionOf(f.state, at.Index, at.Term)
 	list := []consensus.Row{{Key: []byte{rowPosition}, Value: p.encode()}}
 	for _, r := range at.Rows {
 		list = append(list, consensus.Row{Key: append([]byte{rowHost}, r.Key...), Value: r.Value})

@@ -16,6 +16,9 @@ type State struct {
 	// Closed is the timestamp at and below which nothing is written any more.
 	// Threshold is the one below which nobody reads. Invariant: Threshold <= Closed.
 	Closed, Threshold hlc.Timestamp
+	// Reads is the latest timestamp that a leader has read at which was further ahead of
+	// his clock than his successors go by.
+	Reads hlc.Timestamp
 
 	fences    map[uint64]uint64     // by node, the latest epoch that was fenced
 	protected map[uint64]Protection // by name
@@ -49,7 +52,7 @@ func (s *State) mayRise(ts hlc.Timestamp) bool {
 
 // join takes in the state of a shard that this one absorbs.
 func (s *State) join(o *State) {
-	s.Closed, s.Threshold = max(s.Closed, o.Closed), max(s.Threshold, o.Threshold)
+	s.Closed, s.Threshold, s.Reads = max(s.Closed, o.Closed), max(s.Threshold, o.Threshold), max(s.Reads, o.Reads)
 	s.fences, s.protected = maps.Clone(s.fences), maps.Clone(s.protected)
 	for node, epoch := range o.fences {
 		set(&s.fences, node, max(epoch, s.fences[node]))
@@ -69,15 +72,20 @@ func set[V any](m *map[uint64]V, k uint64, v V) {
 
 // A position is how far a store is, with what moves along all the time.
 type position struct {
-	index, term, lease uint64
-	closed, threshold  hlc.Timestamp
+	index, term, lease       uint64
+	closed, threshold, reads hlc.Timestamp
 }
 
-const positionBytes = 5 * 8
+// positionOf is that of a state, at an entry of a log.
+func positionOf(s *State, index, term uint64) position {
+	return position{index, term, s.Lease, s.Closed, s.Threshold, s.Reads}
+}
+
+const positionBytes = 6 * 8
 
 func (p *position) encode() []byte {
 	b := make([]byte, 0, positionBytes)
-	for _, v := range []uint64{p.index, p.term, p.lease, uint64(p.closed), uint64(p.threshold)} {
+	for _, v := range []uint64{p.index, p.term, p.lease, uint64(p.closed), uint64(p.threshold), uint64(p.reads)} {
 		b = binary.BigEndian.AppendUint64(b, v)
 	}
 	return b
@@ -87,7 +95,7 @@ func parsePosition(b []byte) (p position, err error) {
 	if len(b) != positionBytes {
 		return p, fmt.Errorf("mvcc: position of %d bytes, expected %d", len(b), positionBytes)
 	}
-	for i, v := range []*uint64{&p.index, &p.term, &p.lease, (*uint64)(&p.closed), (*uint64)(&p.threshold)} {
+	for i, v := range []*uint64{&p.index, &p.term, &p.lease, (*uint64)(&p.closed), (*uint64)(&p.threshold), (*uint64)(&p.reads)} {
 		*v = binary.BigEndian.Uint64(b[8*i:])
 	}
 	return p, nil

@@ -144,7 +144,7 @@ func (s *Store) loadRow(st *State, rows []consensus.Row, t table, key string, va
 				return rows, err
 			}
 			s.applied.Store(p.index)
-			s.term, st.Lease, st.Closed, st.Threshold = p.term, p.lease, p.closed, p.threshold
+			s.term, st.Lease, st.Closed, st.Threshold, st.Reads = p.term, p.lease, p.closed, p.threshold, p.reads
 			return rows, nil
 		}
 		return rows, st.take(key, value)

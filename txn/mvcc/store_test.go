@@ -79,3 +79,20 @@ func TestSnapshot(t *testing.T) {
 		to.s = to.shard(9)
 	}
 }
+
+// What the next leader is to know of reads is in the log, in snapshots, and behind merges.
+func TestReadsAreKnown(t *testing.T) {
+	r := newRig(t)
+	require.Equal(t, Done, r.do(Header{Reads: 50}).Verdict)
+	require.Equal(t, Done, r.do(Header{Reads: 40}).Verdict)
+	require.Equal(t, hlc.Timestamp(50), r.s.State().Reads)
+	require.NoError(t, r.s.Flush(t.Context(), r.index))
+	r.crash()
+	require.Equal(t, hlc.Timestamp(50), r.s.State().Reads)
+	other := r.shard(8)
+	install(t, other, snapshot(t, r.s))
+	require.Equal(t, hlc.Timestamp(50), other.State().Reads)
+	var s State
+	s.join(r.s.State())
+	require.Equal(t, hlc.Timestamp(50), s.Reads)
+}
