@@ -18,9 +18,9 @@ import (
 func TestReadsAheadOutliveTheirSeat(t *testing.T) {
 	const behind = 150 * time.Millisecond
 	w := boot(t, worldOptions{nodes: 3, shards: 1, participant: func(i int, o *txn.Options) {
-		wall := time.Now
+		wall := steady
 		if i == 3 {
-			wall = func() time.Time { return time.Now().Add(-behind) }
+			wall = func() time.Time { return steady().Add(-behind) }
 		}
 		c, err := hlc.NewClock(wall, hlc.DefaultBound)
 		require.NoError(t, err)

@@ -57,6 +57,14 @@
 // millisecond has the coordinators asked, one after the other, whom their transactions
 // wait for (Chandy, Misra and Haas, 1983). The youngest of the ring ends.
 //
+// # Counters
+//
+// Those who add to a counter do not wait for each other. An addition of several shards
+// reserves what it may take, up or down, until its transaction has ended. Whom the bounds
+// refuse whatever becomes of that is told so ([OutOfRange]); whom they refuse because of
+// it has met a conflict, and may try again. Who reads a counter waits for all that may be
+// added below his timestamp.
+//
 // # Clocks
 //
 // What the levels say holds while all clocks are within the bound of package hlc of each

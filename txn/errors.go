@@ -139,6 +139,21 @@ var (
 	ErrSavepoint      = errors.New("no such savepoint")
 )
 
+// A TooOldError says that a shard has given up what was read at a timestamp. It wraps
+// ErrSnapshotTooOld.
+type TooOldError struct {
+	Shard     uint64
+	At        hlc.Timestamp
+	Threshold hlc.Timestamp // the first one that is kept
+}
+
+func (e *TooOldError) Error() string {
+	return fmt.Sprintf("txn: shard %d: %v: timestamp %v, expected %v or later", e.Shard, ErrSnapshotTooOld, e.At, e.Threshold)
+}
+
+// Unwrap is ErrSnapshotTooOld.
+func (e *TooOldError) Unwrap() error { return ErrSnapshotTooOld }
+
 // ErrSkewed says that a node serves nothing because its clock is wrong: see SkewedError.
 var ErrSkewed = errors.New("the node's clock is wrong")
 

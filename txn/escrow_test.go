@@ -56,6 +56,7 @@ func TestReservationsEndWithTheirTransaction(t *testing.T) {
 		func(id.Txn) { require.NoError(t, add("00/n", -10, 0, 10)); require.NoError(t, add("00/n", 10, 0, 10)) },
 	} {
 		name := w.nobodys(1, "90/never")
+		w.parts[0].Stands(name, true) // so that who is younger has patience
 		require.NoError(t, txn.Prepare(ctx, w.Node(2), name, nil, addTo("00/n", -7, 0, 10)))
 		for _, delta := range []int64{-4, 1} { // it may be committed yet, or not
 			_, err := txn.CommitOnce(ctx, w.Node(2), w.nobodys(1, "00/n"), addTo("00/n", delta, 0, 10))
@@ -65,6 +66,7 @@ func TestReservationsEndWithTheirTransaction(t *testing.T) {
 		w.refused(txn.Prepare(ctx, w.Node(2), w.nobodys(1, "90/never"), nil, addTo("00/n", -4, 0, 10)), txn.Conflict)
 		require.NoError(t, add("00/n", -3, 0, 10))
 		require.NoError(t, add("00/n", 3, -10, 20))
+		w.parts[0].Stands(name, false)
 		by(name)
 		require.Eventually(t, func() bool { return w.intents() == 0 }, 10*time.Second, time.Millisecond)
 		outOfRange(add("00/n", -11, 0, 10))
@@ -154,6 +156,44 @@ func TestReservationsCountForReaders(t *testing.T) {
 			later.Rollback(ctx)
 			tx.Rollback(ctx)
 		}
+	}
+}
+
+// Who knows that an addition is committed does not know what the counter is then: others
+// may be committed below it. What is put is known by that, and read at once.
+func TestKnownAdditionsAreWaitedFor(t *testing.T) {
+	w := boot(t, worldOptions{nodes: 3, shards: 2})
+	ctx, c := within(t, 30*time.Second), w.client(1, txn.ClientOptions{})
+	w.leads(1, "00")
+	require.NoError(t, c.Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error { return errors.Join(tx.Add("00/n", 5), tx.Put("00/k", []byte("old"))) }))
+	r, err := w.Node(1).Replica(w.ids[0])
+	require.NoError(t, err)
+	for _, write := range []mvcc.Write{addTo("00/n", 3, 0, 100), putOf("00/k", "new")} {
+		before, err := c.Begin(ctx, txn.TxOptions{})
+		require.NoError(t, err)
+		name := w.nobodys(1, "90/anchor")
+		name.Start = before.At().Next()
+		forget, err := w.parts[0].Known(ctx, r, name, name.Start)
+		require.NoError(t, err)
+		require.NoError(t, txn.Prepare(ctx, w.Node(1), name, nil, write))
+		reader, err := w.client(1, txn.ClientOptions{Source: told(name.Start.Next())}).Begin(ctx, txn.TxOptions{})
+		require.NoError(t, err)
+		if write.Kind == mvcc.Put {
+			value, _ := w.get(before, write.Key)
+			require.Equal(t, "old", value, "it is committed above")
+			value, _ = w.get(reader, write.Key)
+			require.Equal(t, "new", value)
+			forget()
+			continue
+		}
+		read := make(chan int64, 1)
+		go func() { read <- number(t, reader, write.Key) }()
+		for range 20 {
+			w.put(c, "00/other", "")
+		}
+		require.Empty(t, read)
+		forget() // so that it is asked for, and nobody knows of it
+		require.EqualValues(t, 5, <-read)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
 	"github.com/phantomdb/phantomdb/txn/latch"
+	"github.com/phantomdb/phantomdb/txn/lock"
 	"github.com/phantomdb/phantomdb/txn/mvcc"
 )
 
@@ -89,6 +90,15 @@ func Prepare(ctx context.Context, n *cluster.Node, txn id.Txn, promised []string
 	return err
 }
 
+// LockBy has a shard give a transaction the lock of who writes a key.
+func LockBy(ctx context.Context, n *cluster.Node, txn id.Txn, key string) error {
+	b, err := n.Call(ctx, serviceLock, key, (&lockRequest{look: look{txn: txn.Key, at: txn.Start}, key: key, mode: lock.Exclusive}).encode())
+	if err != nil {
+		return err
+	}
+	return read(b).verdict(serviceLock)
+}
+
 // CommitOnce asks a shard to carry out what a transaction writes in it alone.
 func CommitOnce(ctx context.Context, n *cluster.Node, txn id.Txn, writes ...mvcc.Write) (hlc.Timestamp, error) {
 	w := &writeRequest{txn: txn, at: txn.Start, read: txn.Start, writes: writes}
@@ -120,6 +130,60 @@ func (p *Participant) DecideFenced(ctx context.Context, r *cluster.Replica, txn 
 		return e
 	})
 	return committed, errors.Join(fence, err)
+}
+
+// Usurp has the next seat of a shard be taken, of which this one does not hear.
+func (p *Participant) Usurp(ctx context.Context, r *cluster.Replica) error {
+	s, err := p.seat(ctx, r, r.Header().Generation)
+	if err != nil {
+		return err
+	}
+	_, err = s.propose(mvcc.AppendLead(mvcc.AppendHeader(nil, &mvcc.Header{}), s.lease+1))
+	return err
+}
+
+// Fates asks the shard of a transaction's anchor how it ended, as who ends what a dead
+// node has left. It reports whether it was committed, or may yet be.
+func Fates(ctx context.Context, n *cluster.Node, txn id.Txn) (open bool, err error) {
+	b, err := n.CallSpan(ctx, serviceFates, point(txn.Anchor), appendTxns(nil, []id.Txn{txn}))
+	if err != nil {
+		return false, err
+	}
+	list, err := parseFates(b, 1)
+	return err != nil || list[0].Status != commit.Aborted, err
+}
+
+// Stands has the participant say of a transaction that it may be committed yet, or that
+// it knows nothing of it.
+func (p *Participant) Stands(txn id.Txn, open bool) {
+	if open {
+		p.live.set(txn.Key, standing{state: standsOpen})
+	} else {
+		p.live.drop(txn.Key)
+	}
+}
+
+// Known has a seat know that a transaction is committed whose intents are not resolved,
+// as its coordinator says before any log does, until forget is called.
+func (p *Participant) Known(ctx context.Context, r *cluster.Replica, txn id.Txn, ts hlc.Timestamp) (forget func(), err error) {
+	s, err := p.seat(ctx, r, r.Header().Generation)
+	if err != nil {
+		return nil, err
+	}
+	q := &push{txn: txn, known: make(chan struct{}), ts: ts, over: make(chan struct{})}
+	close(q.known)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pushing[txn.Key] != nil {
+		return nil, errors.New("it is pushed already")
+	}
+	s.pushing[txn.Key] = q
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.pushing, txn.Key)
+		close(q.over)
+	}, nil
 }
 
 // Hold takes the latch of who changes a key, until release is called. waiting is how many

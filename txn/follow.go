@@ -3,7 +3,6 @@ package txn
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -97,7 +96,7 @@ func (t *Tx) closed(r *cluster.Replica, store *mvcc.Store) (found, error) {
 	st := store.State()
 	switch {
 	case t.at < st.Threshold:
-		return notHere, fmt.Errorf("txn: shard %d: %w: timestamp %v, expected %v or later", r.Shard(), ErrSnapshotTooOld, t.at, st.Threshold)
+		return notHere, &TooOldError{Shard: uint64(r.Shard()), At: t.at, Threshold: st.Threshold}
 	case st.Closed < t.at:
 		return notClosed, nil
 	}

@@ -102,6 +102,26 @@ func TestBadInput(t *testing.T) {
 	w.free("00/r")
 }
 
+// Shards refuse timestamps that no right clock shows, whoever sends them, and no clock
+// follows them.
+func TestShardsRefuseTheFuture(t *testing.T) {
+	w := boot(t, worldOptions{nodes: 3, shards: 1})
+	ctx := within(t, 10*time.Second)
+	clock := w.parts[0].Clock()
+	name := w.nobodys(1, "00/k")
+	name.Start = name.Start.Add(clock.Bound() + time.Hour)
+	for node := range 3 {
+		n := w.Node(node + 1)
+		require.ErrorContains(t, second(txn.CommitOnce(ctx, n, name, putOf("00/k", ""))), txn.ErrFuture.Error())
+		require.ErrorContains(t, txn.Prepare(ctx, n, name, []string{"00/k"}, putOf("00/k", "")), txn.ErrFuture.Error())
+		require.ErrorContains(t, txn.LockBy(ctx, n, name, "00/k"), txn.ErrFuture.Error())
+	}
+	for i := range w.Nodes() {
+		require.Less(t, w.parts[i].Clock().Last(), name.Start)
+	}
+	w.free("00/k")
+}
+
 // A transaction that has ended takes no more calls, however it ended, and says so.
 func TestUseAfterEnd(t *testing.T) {
 	w := boot(t, worldOptions{nodes: 3, shards: 2})

@@ -1,6 +1,7 @@
 package txn_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -68,6 +69,44 @@ func TestLocksMeetIntents(t *testing.T) {
 		require.True(t, err != nil || string(value) == "old")
 		return err
 	}))
+}
+
+// Who is older takes a lock from who is younger, who learns of it with the next thing that
+// he asks of the shard, has done nothing, and may try again; who is younger waits.
+func TestWoundedLearnsAtHisNextCall(t *testing.T) {
+	w := boot(t, worldOptions{nodes: 3, shards: 2})
+	ctx, c := within(t, 30*time.Second), w.client(1, txn.ClientOptions{})
+	w.put(c, "00/k", "old")
+	for _, next := range []func(tx *txn.Tx) error{
+		func(tx *txn.Tx) error { return third(tx.GetForUpdate(ctx, "00/other")) },
+		func(tx *txn.Tx) error { return errors.Join(tx.Put("00/k", nil), tx.Commit(ctx)) },
+		func(tx *txn.Tx) error { return errors.Join(tx.Put("00/k", nil), tx.Put("90/k", nil), tx.Commit(ctx)) },
+	} {
+		older, err := c.Begin(ctx, txn.TxOptions{})
+		require.NoError(t, err)
+		younger, err := c.Begin(ctx, txn.TxOptions{})
+		require.NoError(t, err)
+		require.NoError(t, third(younger.GetForUpdate(ctx, "00/k")))
+		require.NoError(t, third(older.GetForUpdate(ctx, "00/k")))
+		var aborted *txn.AbortedError
+		require.ErrorAs(t, next(younger), &aborted)
+		require.Equal(t, txn.Wounded, aborted.Reason)
+		require.Equal(t, older.ID().Key, aborted.By)
+		require.True(t, aborted.Retry())
+		require.Zero(t, w.intents())
+
+		younger, err = c.Begin(ctx, txn.TxOptions{})
+		require.NoError(t, err)
+		waited := make(chan error, 1)
+		go func() { waited <- third(younger.GetForUpdate(ctx, "00/k")) }()
+		_, p := w.leader("00")
+		require.Eventually(t, func() bool { return p.Waiting() == 1 }, 10*time.Second, time.Millisecond)
+		require.NoError(t, older.Put("00/k", []byte("older")))
+		require.NoError(t, older.Commit(ctx))
+		require.NoError(t, <-waited)
+		younger.Rollback(ctx)
+	}
+	require.Equal(t, "older", w.read(2, "00/k"))
 }
 
 // leader returns the node that leads the shard of a key, which has answered there.

@@ -32,7 +32,7 @@ type stage struct {
 // stages runs a test on all levels and all ways to commit.
 func stages(t *testing.T, fn func(*testing.T, *stage)) {
 	w := boot(t, worldOptions{nodes: 3, shards: 3, participant: func(_ int, o *txn.Options) {
-		clock, err := hlc.NewClock(nil, skewBound) // a strict commit waits as long
+		clock, err := hlc.NewClock(steady, skewBound) // a strict commit waits as long
 		require.NoError(t, err)
 		o.Clock = clock
 	}})

@@ -12,6 +12,7 @@ import (
 	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/harness"
 	"github.com/phantomdb/phantomdb/txn"
+	"github.com/phantomdb/phantomdb/txn/hlc"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -54,6 +55,11 @@ func boot(t testing.TB, o worldOptions) *world {
 		if o.participant != nil {
 			o.participant(i, &po)
 		}
+		if po.Clock == nil {
+			clock, err := hlc.NewClock(steady, 0)
+			require.NoError(t, err)
+			po.Clock = clock
+		}
 		p, err := txn.NewParticipant(po)
 		require.NoError(t, err)
 		p.Join(c)
@@ -79,6 +85,12 @@ func boot(t testing.TB, o worldOptions) *world {
 	w.create(o.shards)
 	return w
 }
+
+var began = time.Now()
+
+// steady is a wall clock that nobody sets: what happens to the machine's while tests run
+// is not what they ask about, and a node whose clock is set serves nothing for a while.
+func steady() time.Time { return began.Add(time.Since(began)) }
 
 // create makes the shards, and waits until all have their replicas.
 func (w *world) create(n int) {

@@ -52,11 +52,16 @@ func (p *Participant) serveGet(ctx context.Context, s *seat, q *cluster.Request)
 	return answer(s.get(ctx, &g))
 }
 
-// answer turns a refusal into an answer.
+// answer turns into an answer why there is none, where its kind matters to a client on
+// another node: an error of a handler arrives there as text.
 func answer(b []byte, err error) ([]byte, error) {
 	var no *Refusal
-	if errors.As(err, &no) {
+	var old *TooOldError
+	switch {
+	case errors.As(err, &no):
 		return appendRefusal(nil, no), nil
+	case errors.As(err, &old):
+		return appendTooOld(nil, old), nil
 	}
 	return b, err
 }
@@ -113,7 +118,7 @@ func (s *seat) readKey(g *getRequest, seen *mvcc.Version) ([]byte, error) {
 // readable refuses what was given up.
 func (s *seat) readable(at hlc.Timestamp) error {
 	if t := s.store.State().Threshold; at < t {
-		return fmt.Errorf("txn: shard %d: %w: timestamp %v, expected %v or later", s.r.Shard(), ErrSnapshotTooOld, at, t)
+		return &TooOldError{Shard: uint64(s.r.Shard()), At: at, Threshold: t}
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func (c *clocks) joined(o *cluster.Options) {
 // boot boots a world that goes by the clocks.
 func (c *clocks) boot(t *testing.T, nodes, shards int) *world {
 	o := worldOptions{nodes: nodes, shards: shards, joined: c.joined, participant: func(node int, o *txn.Options) {
-		clock, err := hlc.NewClock(func() time.Time { return time.Now().Add(time.Duration(c.at[node-1].Load())) }, skewBound)
+		clock, err := hlc.NewClock(func() time.Time { return steady().Add(time.Duration(c.at[node-1].Load())) }, skewBound)
 		require.NoError(t, err)
 		o.Clock = clock
 	}}

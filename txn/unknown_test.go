@@ -113,3 +113,31 @@ func TestSeatEndsWithCommitUnderWay(t *testing.T) {
 		require.Equal(t, err == nil, found)
 	}
 }
+
+// So does what it has committed itself, at whichever node, though that is ahead of its
+// clock.
+func TestClientReadsItsCommits(t *testing.T) {
+	for node := range 3 {
+		for _, keys := range [][]string{{"00/k"}, {"00/k", "90/k"}} {
+			w := boot(t, worldOptions{nodes: 3, shards: 2})
+			c, ctx := w.client(node+1, txn.ClientOptions{}), within(t, 20*time.Second)
+			require.NoError(t, c.Run(ctx, txn.TxOptions{}, func(tx *txn.Tx) error {
+				for _, key := range keys {
+					if err := tx.Put(key, nil); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+			for _, level := range []txn.Level{txn.Snapshot, txn.Serializable} {
+				for _, key := range keys {
+					require.NoError(t, c.Run(ctx, txn.TxOptions{Set: true, Level: level}, func(tx *txn.Tx) error {
+						_, there, err := tx.Get(ctx, key)
+						require.True(t, there || err != nil, "%v at node %d", level, node+1)
+						return err
+					}))
+				}
+			}
+		}
+	}
+}

@@ -163,7 +163,12 @@ func parseCheck(b []byte) (c checkRequest, err error) {
 const (
 	said    = iota // what was asked follows
 	refused        // why not follows
+	tooOld         // what is kept follows
 )
+
+func appendTooOld(b []byte, e *TooOldError) []byte {
+	return appendTS(appendTS(binary.BigEndian.AppendUint64(append(b, tooOld), e.Shard), e.At), e.Threshold)
+}
 
 // maxText bounds what a refusal tells people.
 const maxText = 1 << 10
@@ -176,7 +181,7 @@ func appendRefusal(b []byte, r *Refusal) []byte {
 	return codec.AppendBool(codec.AppendBool(b, r.final), r.laid)
 }
 
-// verdict reads the first byte of an answer, and the refusal that it may be.
+// verdict reads the first byte of an answer, and why there is none.
 func (r *reader) verdict(service string) error {
 	switch r.Byte() {
 	case said:
@@ -187,6 +192,12 @@ func (r *reader) verdict(service string) error {
 			return err
 		}
 		return why
+	case tooOld:
+		old := &TooOldError{Shard: r.Uint64(), At: r.ts(), Threshold: r.ts()}
+		if err := r.end(service); err != nil {
+			return err
+		}
+		return old
 	}
 	r.Fail()
 	return r.end(service)
