@@ -29,12 +29,12 @@ const (
 // A life is one of a node.
 type life struct{ node, epoch uint64 }
 
-// deadIn returns the lives that intents here are of and that have ended, as the cluster
+// deadIn returns the lives that intents in a span are of and that have ended, as the cluster
 // says: a later one has begun, or the node was declared dead or removed.
-func (p *Participant) deadIn(store *mvcc.Store) map[life]bool {
+func (p *Participant) deadIn(store *mvcc.Store, span meta.Span) map[life]bool {
 	s, _ := p.node.Load().View()
 	over := map[life]bool{}
-	store.IntentsIn("", "", func(i *mvcc.Intent) bool {
+	store.IntentsIn(span.Start, span.End, func(i *mvcc.Intent) bool {
 		l := life{i.Txn.Node, i.Txn.Epoch}
 		if _, known := over[l]; known {
 			return true
@@ -80,7 +80,7 @@ func (s *seat) clean(lives map[life]bool) error {
 		return err
 	}
 	byAnchor := map[meta.ShardID][]*mvcc.Intent{}
-	s.store.IntentsIn("", "", func(i *mvcc.Intent) bool {
+	s.store.IntentsIn(s.span.Start, s.span.End, func(i *mvcc.Intent) bool {
 		if lives[life{i.Txn.Node, i.Txn.Epoch}] {
 			at, _ := s.p.node.Load().Locate(i.Txn.Anchor)
 			byAnchor[at.Shard] = append(byAnchor[at.Shard], i)

@@ -280,10 +280,12 @@ func (c *committer) resplit(ctx context.Context, i int) {
 		err = c.t.recheck(ctx, spans, c.plan.TS)
 		c.blame(err)
 	}
-	c.do(ctx, c.m.Resplit(i, keys))
 	if err != nil {
+		// Before anything is asked of the new parts: with all of it there, others might
+		// commit it.
 		c.do(ctx, c.m.Step(commit.Input{Kind: commit.GiveUp, Reason: commit.RefreshFailed}))
 	}
+	c.do(ctx, c.m.Resplit(i, keys))
 }
 
 // keys are those that a share writes.

@@ -281,6 +281,10 @@ func TestSavepoints(t *testing.T) {
 	require.ErrorIs(t, other.RollbackTo(middle), txn.ErrSavepoint)
 	other.Rollback(ctx)
 	require.NoError(t, tx.Put("90/b", make([]byte, 100)), "its room is free again")
+	for range 3 {
+		require.NoError(t, tx.Put("00/c", nil))
+	}
+	require.ErrorIs(t, tx.RollbackTo(late), txn.ErrSavepoint, "it was of what is no more")
 	require.NoError(t, tx.RollbackTo(middle))
 	require.NoError(t, tx.Commit(ctx))
 	require.Equal(t, "1", w.read(2, "00/a"))

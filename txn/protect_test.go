@@ -2,6 +2,7 @@ package txn_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -119,4 +120,29 @@ func TestProtectionsEnd(t *testing.T) {
 	require.Error(t, err)
 	_, err = c.Protect(ctx, "", "", w.after(c).Add(time.Hour), time.Second)
 	require.ErrorIs(t, err, txn.ErrFuture)
+}
+
+// Nobody gives up what is read at an intent, which may become a version there.
+func TestIntentsKeepWhatIsRead(t *testing.T) {
+	w := closing(t, 3, 1, 20*time.Millisecond, 50*time.Millisecond)
+	leader, p := w.leader("00")
+	left := w.nobodys(1+slices.Index(w.Nodes(), leader), "00/left")
+	p.Stands(left, true)
+	require.NoError(t, txn.LeaveBy(within(t, 10*time.Second), leader, left, "00/left"))
+	r, err := leader.Replica(w.ids[0])
+	require.NoError(t, err)
+	store := r.Store().(*mvcc.Store)
+	c := w.client(1, txn.ClientOptions{})
+	looked, at := 0, store.IntentsOf(left.Key)[0].TS
+	// It is recovered before long, and then the threshold rises.
+	for end := time.Now().Add(20 * time.Second); store.State().Threshold <= at; time.Sleep(time.Millisecond) {
+		require.True(t, time.Now().Before(end), "the threshold does not rise")
+		w.put(c, "00/other", "x")
+		st := store.State() // of before: what is an intent behind this was one then
+		for _, i := range store.IntentsOf(left.Key) {
+			looked++
+			require.LessOrEqual(t, st.Threshold, i.TS)
+		}
+	}
+	require.NotZero(t, looked)
 }

@@ -17,6 +17,10 @@ import (
 // recoveriesAtOnce bounds the recoveries that a node has under way. Others wait.
 const recoveriesAtOnce = 256
 
+// tellFor bounds one attempt to have a shard do what can be asked for again: whoever leads
+// it may hang, and another one lead it meanwhile.
+const tellFor = time.Second
+
 // recoveries are those that a node has under way.
 type recoveries struct {
 	slots chan struct{}
@@ -113,6 +117,8 @@ func (p *Participant) tell(ctx context.Context, m commit.Request) (commit.Reply,
 	txn, keys, anchored := about(m)
 	n := p.node.Load()
 	ask := func(span meta.Span, m commit.Request) (commit.Reply, error) {
+		ctx, cancel := context.WithTimeout(ctx, tellFor)
+		defer cancel()
 		b, err := n.CallSpan(ctx, serviceEnd, span, encodeEnd(m))
 		if err != nil {
 			return nil, err

@@ -142,6 +142,9 @@ func (s *seat) take(old *seat) {
 }
 
 func (s *seat) begin(old *seat) error {
+	if old != nil {
+		<-old.ready // it has ended, and what it knows of reads does not change behind this
+	}
 	b := mvcc.AppendLead(mvcc.AppendHeader(nil, &mvcc.Header{}), s.lease)
 	data, err := s.r.Propose(s.life, s.generation, consensus.Command{Data: b})
 	if err != nil {
@@ -220,7 +223,7 @@ func (s *seat) reach(at hlc.Timestamp) error {
 
 // restore takes the locks of all intents that are there.
 func (s *seat) restore() (err error) {
-	s.store.IntentsIn("", "", func(i *mvcc.Intent) bool {
+	s.store.IntentsIn(s.span.Start, s.span.End, func(i *mvcc.Intent) bool {
 		err = s.locks.Restore(i.Txn.Key, lockMode(i.Write.Kind), i.Write.Key)
 		return err == nil
 	})

@@ -57,10 +57,12 @@ func (p *Participant) tendReplica(r *cluster.Replica, store *mvcc.Store) {
 // tendLed looks after a shard that is led here: what is left of transactions, and what
 // nobody is to read any more.
 func (p *Participant) tendLed(r *cluster.Replica, store *mvcc.Store) {
-	now := hlc.At(p.clock.Wall())
+	now, h := hlc.At(p.clock.Wall()), r.Header()
 	left := map[id.Key]id.Txn{}
-	oldest := hlc.Max
-	store.IntentsIn("", "", func(i *mvcc.Intent) bool {
+	// Before the intents: those that come later are above what is closed now, so that no
+	// replica has to look for one below the threshold.
+	st, oldest := store.State(), hlc.Max
+	store.IntentsIn(h.Span.Start, h.Span.End, func(i *mvcc.Intent) bool {
 		oldest = min(oldest, i.TS)
 		if i.TS.Add(abandonedAfter) < now {
 			left[i.Txn.Key] = i.Txn
@@ -73,7 +75,6 @@ func (p *Participant) tendLed(r *cluster.Replica, store *mvcc.Store) {
 		}
 		return true
 	})
-	st := store.State()
 	threshold := min(st.Closed, now.Add(-p.o.Retention), oldest)
 	gone := []uint64(nil)
 	st.Protected(func(name uint64, q mvcc.Protection) {
@@ -83,14 +84,14 @@ func (p *Participant) tendLed(r *cluster.Replica, store *mvcc.Store) {
 			threshold = min(threshold, q.TS)
 		}
 	})
-	dead := p.deadIn(store)
+	dead := p.deadIn(store, h.Span)
 	raise := threshold > st.Threshold.Add(p.o.Retention/16)
 	if len(left) == 0 && len(dead) == 0 && !raise {
 		return
 	}
 	ctx, cancel := context.WithTimeout(p.life, tendEvery)
 	defer cancel()
-	s, err := p.seat(ctx, r, r.Header().Generation)
+	s, err := p.seat(ctx, r, h.Generation)
 	if err != nil {
 		return // another time
 	}

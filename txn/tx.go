@@ -34,6 +34,9 @@ type Tx struct {
 	writes map[string]int // by key, the latest in list
 	bytes  int
 
+	moments int   // how many savepoints there were
+	moment  []int // the numbers of those that one can go back to, in order
+
 	points map[string]bool // keys that it has read
 	spans  []meta.Span     // spans that it has read
 	locked []string        // keys at which it has locks
@@ -344,22 +347,29 @@ func merge(old, w *mvcc.Write) (mvcc.Write, error) {
 
 // A Savepoint is a moment in a transaction.
 type Savepoint struct {
-	t     *Tx
-	n     int
-	bytes int
+	t      *Tx
+	number int
+	n      int
+	bytes  int
 }
 
 // Savepoint returns the present moment.
-func (t *Tx) Savepoint() Savepoint { return Savepoint{t, len(t.list), t.bytes} }
+func (t *Tx) Savepoint() Savepoint {
+	t.moments++
+	t.moment = append(t.moment, t.moments)
+	return Savepoint{t, t.moments, len(t.list), t.bytes}
+}
 
 // RollbackTo forgets what was written since a moment. Locks stay.
 func (t *Tx) RollbackTo(s Savepoint) error {
 	if err := t.usable("roll back"); err != nil {
 		return err
 	}
-	if s.t != t || s.n > len(t.list) {
+	i, known := slices.BinarySearch(t.moment, s.number)
+	if s.t != t || !known {
 		return fmt.Errorf("txn: roll back %v: %w", t.id.Key, ErrSavepoint)
 	}
+	t.moment = t.moment[:i+1]
 	t.list, t.bytes = t.list[:s.n], s.bytes
 	clear(t.writes)
 	for i := range t.list {

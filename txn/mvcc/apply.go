@@ -271,7 +271,7 @@ func (a *applier) judgeOp(h *Header, o *op) Verdict {
 			return Unleased
 		}
 	case opThreshold:
-		if !st.mayRise(o.ts) || a.s.intentBelow(o.ts) {
+		if !st.mayRise(o.ts) {
 			return Protected
 		}
 	case opProtect:

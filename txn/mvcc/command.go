@@ -181,7 +181,8 @@ func AppendFence(b []byte, node, epoch uint64) []byte {
 }
 
 // AppendThreshold gives up what is read below a timestamp. It is refused if that is
-// protected or not closed, or if an intent is below it.
+// protected or not closed. That no intent is below it is for who leads to see to: stores
+// may still hold, or hold no more, what was split off.
 func AppendThreshold(b []byte, ts hlc.Timestamp) []byte {
 	return binary.BigEndian.AppendUint64(append(b, opThreshold), uint64(ts))
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/phantomdb/phantomdb/cluster/meta"
 	"github.com/phantomdb/phantomdb/cluster/shard"
 	"github.com/phantomdb/phantomdb/consensus"
-	"github.com/phantomdb/phantomdb/txn/hlc"
 	"github.com/phantomdb/phantomdb/txn/id"
 )
 
@@ -194,17 +193,6 @@ func (s *Store) intent(txn id.Key, key string) *Intent {
 		}
 	}
 	return nil
-}
-
-// intentBelow reports whether one is below a timestamp. The caller holds mu.
-func (s *Store) intentBelow(ts hlc.Timestamp) (found bool) {
-	s.intents.Scan(func(_ string, list []*Intent) bool {
-		for _, i := range list {
-			found = found || i.TS < ts
-		}
-		return !found
-	})
-	return found
 }
 
 // lift drops an intent. The caller holds mu.

@@ -130,7 +130,7 @@ func TestCommandsOfABatch(t *testing.T) {
 		command(Header{}, fence(1, 1)),
 		command(of(3, 1, 1, 34, 62), write(putOf("a", "z"))),
 		command(Header{}, threshold(51)),
-		command(Header{}, threshold(52)),
+		command(Header{}, threshold(61)), // above what was closed, by the fifth
 		command(of(3, 1, 2, 51, 62), write(putOf("a", "z"))),
 	)
 	want := []Verdict{Done, OutOfRange, Done, OutOfRange, Done, TooLow, Unleased, Done, Done, Fenced, Done, Protected, Expired}
