@@ -195,3 +195,29 @@ func TestCalledByTheDead(t *testing.T) {
 	asked, done := out.counts(id("one").String() + "/call")
 	require.Equal(t, []int{1, 1}, []int{asked, done})
 }
+
+// A call that is answered when its saga has turned back already is taken back too, also
+// if nothing else is left to do.
+func TestCallIsAnsweredLate(t *testing.T) {
+	w := boot(t, 3, cluster.LocalOptions{})
+	out := newOutside()
+	failed := make(chan struct{})
+	slow := func(ctx context.Context, c *saga.Context) ([]byte, error) {
+		<-failed
+		time.Sleep(20 * time.Millisecond) // until it turns back
+		return out.call(ctx, c)
+	}
+	late := out.step("late", nil)
+	late.Do = saga.Call(slow, nil)
+	fails := failing("fails")
+	fails.Do = saga.Data(func(context.Context, *saga.Context) ([]byte, error) {
+		defer close(failed)
+		return nil, saga.Permanent(errors.New("no"))
+	})
+	o := w.open(1, saga.Options{Name: "o", Definitions: []*saga.Definition{define("d", late, fails)}})
+	require.Equal(t, saga.Compensated, finish(t, start(t, o, "one", "d", "")).State)
+	for _, key := range []string{"/late", "/late/undo"} {
+		_, done := out.counts(id("one").String() + key)
+		require.Equal(t, 1, done, key)
+	}
+}

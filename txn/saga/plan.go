@@ -215,8 +215,9 @@ func (r *run) dispatch(jobs []*job, busy int, settled []bool) []*job {
 		if commits && r.writing {
 			continue
 		}
-		ends := j.step < 0 || j.kind == act || j.record.state == Finished
-		j.finish = alone && commits && ends && r.over(j.step, settled)
+		// What is done in a saga that turns back is yet to be taken back.
+		ends := (j.kind == act || j.record.state == Finished) && j.undo == (r.h.state == Compensating)
+		j.finish = alone && commits && (j.step < 0 || ends) && r.over(j.step, settled)
 		j.token, j.expect, j.start = r.h.token, r.h.state, r.fresh
 		if r.turned {
 			j.expect = Running
