@@ -103,3 +103,23 @@ func TestDoubt(t *testing.T) {
 		require.NoError(t, o.Close(t.Context()))
 	}
 }
+
+// To start something else under the name of a saga that there was is refused, also where
+// nobody knows at first what came of it.
+func TestDoubtAboutAnother(t *testing.T) {
+	w := boot(t, 3, cluster.LocalOptions{})
+	d := &doubt{client: w.clients[0], kind: "lost"}
+	o, err := saga.OpenStill(within(t, time.Minute), d.run, saga.Options{Name: "o", Homes: []string{home}, Definitions: []*saga.Definition{
+		define("long", adds("a", "10/a"), adds("b", "40/b", "a"), adds("c", "80/c", "b")), define("short", adds("a", "10/a")),
+	}})
+	require.NoError(t, err)
+	finish(t, start(t, o, "one", "long", ""))
+	d.on(1)
+	_, err = o.Start(within(t, 30*time.Second), id("one"), "short", 1, nil)
+	var different *saga.DifferentError
+	require.ErrorAs(t, err, &different)
+	d.on(1)
+	require.Equal(t, saga.Done, finish(t, start(t, o, "one", "long", "")).State)
+	require.EqualValues(t, 1, w.counter("10/a/one"))
+	require.NoError(t, o.Close(t.Context()))
+}

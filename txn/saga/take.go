@@ -138,6 +138,8 @@ func (r *run) retake(why error) {
 				return r.o.own(tx, r.id, h)
 			case err != nil:
 				return err
+			case r.fresh && !h.same(r.h):
+				return errTaken // another one of this name, which may have other steps
 			case h.owner != r.o.lease || h.life != r.o.life:
 				if r.fresh {
 					return errTaken
