@@ -79,7 +79,7 @@ func TestCalls(t *testing.T) {
 	}})
 	ctx := within(t, time.Minute)
 	lost := errors.New("the line went dead")
-	key := func(name string) string { return home + ":" + name + "/call" }
+	key := func(name string) string { return saga.CallKey(id(name), "call") }
 	counts := func(name string, asked, done int) {
 		t.Helper()
 		a, d := out.counts(key(name))
@@ -192,7 +192,7 @@ func TestCalledByTheDead(t *testing.T) {
 	stepOf(t, other, "one", "call", saga.Parked) // what the other one hears counts no more
 	require.NoError(t, other.Resolve(within(t, time.Minute), id("one"), "call", saga.Happened, []byte("seen")))
 	require.Equal(t, "seen", string(finish(t, s).Outputs["call"]))
-	asked, done := out.counts(id("one").String() + "/call")
+	asked, done := out.counts(saga.CallKey(id("one"), "call"))
 	require.Equal(t, []int{1, 1}, []int{asked, done})
 }
 
@@ -216,8 +216,20 @@ func TestCallIsAnsweredLate(t *testing.T) {
 	})
 	o := w.open(1, saga.Options{Name: "o", Definitions: []*saga.Definition{define("d", late, fails)}})
 	require.Equal(t, saga.Compensated, finish(t, start(t, o, "one", "d", "")).State)
-	for _, key := range []string{"/late", "/late/undo"} {
-		_, done := out.counts(id("one").String() + key)
+	for _, key := range []string{"", "/undo"} {
+		_, done := out.counts(saga.CallKey(id("one"), "late") + key)
 		require.Equal(t, 1, done, key)
 	}
+}
+
+// No two calls have the same key, whatever sagas and steps are called.
+func TestKeysOfCalls(t *testing.T) {
+	w := boot(t, 3, cluster.LocalOptions{})
+	out := newOutside()
+	o := w.open(1, saga.Options{Name: "o", Definitions: []*saga.Definition{
+		define("undo", out.step("b", nil), out.step("b/undo", nil, "b"), failing("c", "b/undo")), define("long", out.step("x/b", nil)),
+	}})
+	require.Equal(t, saga.Compensated, finish(t, start(t, o, "a/x", "undo", "")).State)
+	require.Equal(t, saga.Done, finish(t, start(t, o, "a", "long", "")).State)
+	require.Len(t, out.asked, 5)
 }

@@ -149,8 +149,8 @@ func check(t *testing.T, w *world, out *outside, d *saga.Definition, res *saga.R
 			continue
 		}
 		if i == 1 && (d.Name == "calls" || d.Name == "calls back") {
-			_, done := out.counts(res.ID.String() + "/b")
-			_, undone := out.counts(res.ID.String() + "/b/undo")
+			_, done := out.counts(saga.CallKey(res.ID, "b"))
+			_, undone := out.counts(saga.CallKey(res.ID, "b") + "/undo")
 			require.Equal(t, []int{1, int(want / 100)}, []int{done, undone}, "%v", res.ID)
 			continue
 		}

@@ -138,7 +138,8 @@ type Context struct {
 	// Tx is the transaction of an action on rows, nil for a call.
 	Tx *txn.Tx
 	// Key is the same for all attempts of the same call, and no other: what is outside
-	// can tell by it that it was asked already.
+	// can tell by it that it was asked already. A saga that is started once more when it
+	// was forgotten has the keys that it had.
 	Key string
 
 	graph   *graph

@@ -34,6 +34,9 @@ func (o *Orchestrator) Crash() {
 // Crashed reports whether it does nothing any more.
 func (o *Orchestrator) Crashed() bool { return o.ctx.Err() != nil }
 
+// CallKey is what a step calls with, and takes back with behind it.
+var CallKey = callKey
+
 // Running is how many sagas are under way.
 func (o *Orchestrator) Running() int { return len(o.slots) }
 

@@ -64,7 +64,7 @@ func (j *job) done(tx *txn.Tx, rec *record, out []byte, locks []string) error {
 // context is what an action is called with.
 func (r *run) context(j *job, tx *txn.Tx) *Context {
 	s := &r.g.steps[j.step]
-	key := r.id.String() + "/" + s.Name
+	key := callKey(r.id, s.Name)
 	if j.undo {
 		key += "/undo"
 	}

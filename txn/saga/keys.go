@@ -2,6 +2,7 @@ package saga
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 )
 
@@ -36,6 +37,12 @@ func stepKey(id ID, at []string, step int) string {
 func leaseKey(home, name string) string { return home + reserved + kindLease + name }
 
 func lockKey(key string) string { return key + reserved + kindLock }
+
+// callKey names a step to what is outside. No other step has the same, whatever is in
+// the names.
+func callKey(id ID, step string) string {
+	return url.QueryEscape(id.Home) + ":" + url.QueryEscape(id.Name) + "/" + url.QueryEscape(step)
+}
 
 // spanOf is the span of all rows of a kind at a home.
 func spanOf(home, kind string) (start, end string) {
