@@ -77,7 +77,11 @@ func TestDoubt(t *testing.T) {
 	w := boot(t, 3, cluster.LocalOptions{})
 	away := adds("b", "40/b", "a")
 	away.At = func([]byte) string { return "40/" }
+	out := newOutside()
+	call := out.step("b", nil, "a") // which nobody can ask what happened
 	list := []*saga.Definition{
+		define("calls", adds("a", "10/a"), call, adds("c", "80/c", "b")),
+		define("calls back", adds("a", "10/a"), call, failing("c", "b")),
 		define("good", adds("a", "10/a"), away, adds("c", "80/c", "b")),
 		define("bad", adds("a", "10/a"), away, locks("80/c", adds("c", "80/c", "b")), failing("d", "c")),
 	}
@@ -98,7 +102,7 @@ func TestDoubt(t *testing.T) {
 		close(d.release)
 		d.late.Wait()
 		for name, def := range names {
-			check(t, w, nil, def, results[name])
+			check(t, w, out, def, results[name])
 		}
 		require.NoError(t, o.Close(t.Context()))
 	}

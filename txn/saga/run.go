@@ -193,6 +193,20 @@ func (r *run) settle(res result) {
 		r.refresh()
 	case unsure:
 		r.retake(res.err)
+		r.uncalled(&res)
+	}
+}
+
+// uncalled notes that a call is yet to be made of which it was in doubt whether it was
+// written that it is about to be: who wrote so knows that it has not made it.
+func (r *run) uncalled(res *result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if res.kind != write || res.job.record.state != Called || r.err != nil {
+		return
+	}
+	if p := &r.steps[res.step]; p.state == Called && p.rev == res.base.rev+1 {
+		p.state = Pending
 	}
 }
 
