@@ -318,13 +318,15 @@ func (a *analysis) ordered(k int32, p *place, reads []seen) {
 		}
 	}
 	slices.Sort(unread)
+	unread = slices.Compact(unread)
+	wrote := func(txn int32) bool { _, ok := slices.BinarySearch(unread, txn); return ok }
 	behind := int32(-1)
 	if len(unread) > 0 {
 		behind = a.stand()
-		for _, w := range slices.Compact(unread) {
+		for _, w := range unread {
 			a.edges = append(a.edges, edge{behind, w, k, pass})
 		}
-		if last >= 0 && !slices.Contains(unread, last) {
+		if last >= 0 && !wrote(last) {
 			a.edges = append(a.edges, edge{last, behind, k, ww})
 		}
 	}
@@ -345,7 +347,7 @@ func (a *analysis) ordered(k int32, p *place, reads []seen) {
 			if w, ok := writer(at + 1); ok {
 				a.depend(s.txn, w, rw, k)
 			}
-		} else if behind >= 0 && !slices.Contains(unread, s.txn) {
+		} else if behind >= 0 && !wrote(s.txn) {
 			a.edges = append(a.edges, edge{s.txn, behind, k, rw})
 		}
 	}

@@ -157,6 +157,9 @@ func TestAnomalies(t *testing.T) {
 		"register, write skew": {`
 			x?0 y?0 x=1
 			x?0 y?0 y=1`, isolation.G2Item, ""},
+		"unread, twice": {`
+			x: y:1
+			x+1 x+2 y+1`, isolation.GSingle, "G-single: T0 -rw(x)-> T1 -wr(y)-> T0"},
 		"unknown, but read": {`
 			x+1 y+1 unknown
 			x: y:1
