@@ -211,9 +211,11 @@ func (a *analysis) source(p *place, s *seen, value uint64, last bool) bool {
 	switch {
 	case !ok:
 		a.direct(GarbageRead, s.txn, "reads %d of %s, which nobody wrote", value, p.name)
+	case w.txn == s.txn:
+		a.direct(Internal, s.txn, "reads %d of %s before it writes that itself", value, p.name)
 	case a.txns[w.txn].Outcome == Aborted:
 		a.direct(G1a, s.txn, "reads %d of %s, which T%d wrote, that aborted", value, p.name, w.txn)
-	case last && !w.final && w.txn != s.txn:
+	case last && !w.final:
 		a.direct(G1b, s.txn, "reads %d of %s, which T%d wrote over itself", value, p.name, w.txn)
 	}
 	return ok
@@ -330,6 +332,7 @@ func (a *analysis) ordered(k int32, p *place, reads []seen) {
 			a.edges = append(a.edges, edge{last, behind, k, ww})
 		}
 	}
+	tail := int32(-1) // who read all that anybody did, and appended what nobody read
 	for _, s := range reads {
 		at := -1
 		if s.value != 0 {
@@ -349,6 +352,10 @@ func (a *analysis) ordered(k int32, p *place, reads []seen) {
 			}
 		} else if behind >= 0 && !wrote(s.txn) {
 			a.edges = append(a.edges, edge{s.txn, behind, k, rw})
+		} else if behind >= 0 && tail >= 0 && tail != s.txn {
+			a.direct(LostUpdate, s.txn, "reads %d values of %s and appends another one, as T%d does", at+1, p.name, tail)
+		} else if behind >= 0 {
+			tail = s.txn
 		}
 	}
 }
@@ -363,7 +370,11 @@ func (a *analysis) unordered(k int32, p *place, reads []seen) {
 			}
 		}
 	}
-	for _, s := range reads {
+	for i, s := range reads {
+		// Whichever value was there first, somebody wrote the other one in between.
+		if i > 0 && reads[i-1].txn == s.txn && reads[i-1].value != s.value {
+			a.direct(GSingle, s.txn, "reads %s as %d and as %d", p.name, reads[i-1].value, s.value)
+		}
 		if w, ok := p.writes[s.value]; ok && a.counts[w.txn] {
 			a.depend(w.txn, s.txn, wr, k)
 		}

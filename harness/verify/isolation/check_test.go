@@ -160,6 +160,16 @@ func TestAnomalies(t *testing.T) {
 		"unread, twice": {`
 			x: y:1
 			x+1 x+2 y+1`, isolation.GSingle, "G-single: T0 -rw(x)-> T1 -wr(y)-> T0"},
+		"lost update, unread": {`
+			x: x+1
+			x: x+2`, isolation.LostUpdate, "lost-update: T1 reads 0 values of x and appends another one, as T0 does"},
+		"own value from the future": {`
+			x:1 x+1`, isolation.Internal, "internal: T0 reads 1 of x before it writes that itself"},
+		"register, own value from the future": {`
+			x?1 x=1`, isolation.Internal, ""},
+		"register, non-repeatable read": {`
+			x=1
+			x?0 x?1`, isolation.GSingle, "G-single: T1 reads x as 0 and as 1"},
 		"unknown, but read": {`
 			x+1 y+1 unknown
 			x: y:1
@@ -195,6 +205,9 @@ func TestNoAnomalies(t *testing.T) {
 		"unread":                  "x+1\nx+2\nx:\nx:1",
 		"reads of one's own":      "x=1 x?1 x=2 x?2\nx?2",
 		"one behind the other":    "[0,1] x+1\n[2,3] x:1 x+2\n[4,5] x:1,2",
+		"reads twice":             "x+1\nx: x: x+2\nx:2,1 x:2,1 x+3",
+		"appends unread":          "x: x+1\nx+2",
+		"register, reads twice":   "x=1\nx?1 x?1 x=2 x?2",
 		"at the same time":        "[0,9] x+1\n[1,5] x:\n[2,6] x:1",
 		"late and unknown":        "[0,1] x+1 unknown\n[2,3] x:\n[4,5] x:1",
 		"the last one unread too": "x+1 x+2\nx:1,2\nx:1,2 x+3",

@@ -24,13 +24,13 @@
 // # Anomalies
 //
 //	garbage-read, duplicate-elements, incompatible-order   no level allows them
-//	internal       a transaction does not see its own writes
+//	internal       a transaction does not see its own writes, or before it writes them
 //	G0             a cycle of ww
 //	G1a            a read of what was aborted
 //	G1b            a read of what its writer overwrote itself
 //	G1c            a cycle of ww and wr
 //	lost-update    two read one value of a key, and both wrote the key
-//	G-single       a cycle with one rw
+//	G-single       a cycle with one rw, or two reads of a key that differ
 //	G-nonadjacent  a cycle with several rw, no two of which follow each other
 //	G2-item        any other cycle with rw: write skew
 //
