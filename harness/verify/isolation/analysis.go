@@ -24,9 +24,22 @@ type place struct {
 	writes map[uint64]write
 	order  []uint64         // of what is known, from the first on
 	at     map[uint64]int32 // where in order
+	first  map[int32]uint64 // of the values of each transaction, in a register
 	// next are values that are known to follow a value at once, in a register without
 	// an order.
 	next map[uint64][]uint64
+
+	// own is what the transaction has written that is looked at, if it is mine.
+	mine int32
+	own  []uint64
+}
+
+// of returns what a transaction has written to the key, as far as it was looked at.
+func (p *place) of(txn int32) []uint64 {
+	if p.mine != txn {
+		p.mine, p.own = txn, nil
+	}
+	return p.own
 }
 
 // An analysis is a history on its way to a verdict.
@@ -52,7 +65,7 @@ func (a *analysis) place(o *Op) (*place, error) {
 	if !ok {
 		i = int32(len(a.places))
 		a.keys[o.Key] = i
-		a.places = append(a.places, &place{name: o.Key, list: list, writes: map[uint64]write{}})
+		a.places = append(a.places, &place{name: o.Key, list: list, writes: map[uint64]write{}, first: map[int32]uint64{}, mine: -1})
 	}
 	p := a.places[i]
 	if p.list != list {
@@ -83,12 +96,13 @@ func (a *analysis) index() error {
 			if other, ok := p.writes[o.Value]; ok || o.Value == 0 {
 				return fmt.Errorf("%w: T%d: %v: expected a value above 0 that nobody else writes, as T%d does", ErrMalformed, i, o, other.txn)
 			}
-			p.writes[o.Value] = write{txn: int32(i), final: true}
-			for k := range j {
-				if w := &t.Ops[k]; w.Key == o.Key && w.Kind == o.Kind {
-					p.writes[w.Value] = write{txn: int32(i)}
-				}
+			if own := p.of(int32(i)); len(own) > 0 {
+				p.writes[own[len(own)-1]] = write{txn: int32(i)}
+			} else if !p.list {
+				p.first[int32(i)] = o.Value
 			}
+			p.writes[o.Value] = write{txn: int32(i), final: true}
+			p.own = append(p.own, o.Value)
 		}
 	}
 	return nil
@@ -150,6 +164,9 @@ type seen struct {
 // not see themselves.
 func (a *analysis) reads() [][]seen {
 	all := make([][]seen, len(a.places))
+	for _, p := range a.places {
+		p.mine = -1
+	}
 	for i := range a.txns {
 		if !a.counts[i] {
 			continue
@@ -160,9 +177,12 @@ func (a *analysis) reads() [][]seen {
 		for j := range t.Ops {
 			o := &t.Ops[j]
 			k := a.keys[o.Key]
+			own := a.places[k].of(int32(i))
 			switch o.Kind {
+			case Append, Write:
+				a.places[k].own = append(own, o.Value)
 			case ReadList:
-				if list, ok := a.others(t.Ops[:j], o, int32(i)); ok {
+				if list, ok := a.others(own, o, int32(i)); ok {
 					s := seen{txn: int32(i), list: list}
 					if len(list) > 0 {
 						s.value = list[len(list)-1]
@@ -170,17 +190,11 @@ func (a *analysis) reads() [][]seen {
 					all[k] = append(all[k], s)
 				}
 			case Read:
-				own := uint64(0)
-				for _, w := range t.Ops[:j] {
-					if w.Kind == Write && w.Key == o.Key {
-						own = w.Value
-					}
-				}
-				switch {
-				case own == 0:
+				switch n := len(own) - 1; {
+				case n < 0:
 					all[k] = append(all[k], seen{txn: int32(i), value: o.Value})
-				case own != o.Value:
-					a.direct(Internal, int32(i), "reads %s as %d after it wrote %d", o.Key, o.Value, own)
+				case own[n] != o.Value:
+					a.direct(Internal, int32(i), "reads %s as %d after it wrote %d", o.Key, o.Value, own[n])
 				}
 			}
 		}
@@ -189,13 +203,7 @@ func (a *analysis) reads() [][]seen {
 }
 
 // others cuts what a transaction itself has appended off what it read.
-func (a *analysis) others(before []Op, o *Op, txn int32) ([]uint64, bool) {
-	var own []uint64
-	for _, w := range before {
-		if w.Kind == Append && w.Key == o.Key {
-			own = append(own, w.Value)
-		}
-	}
+func (a *analysis) others(own []uint64, o *Op, txn int32) ([]uint64, bool) {
 	cut := len(o.List) - len(own)
 	if cut < 0 || !slices.Equal(o.List[cut:], own) {
 		a.direct(Internal, txn, "reads %s as %v after it appended %v", o.Key, o.List, own)
@@ -265,13 +273,7 @@ func (a *analysis) orderRegister(p *place, told []uint64, reads []seen) error {
 	}
 	p.next = map[uint64][]uint64{}
 	for _, s := range reads {
-		first := uint64(0)
-		for i := range a.txns[s.txn].Ops {
-			if o := &a.txns[s.txn].Ops[i]; o.Kind == Write && o.Key == p.name {
-				first = o.Value
-				break
-			}
-		}
+		first := p.first[s.txn]
 		if first == 0 || slices.Contains(p.next[s.value], first) {
 			continue
 		}

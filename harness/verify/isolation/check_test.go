@@ -248,6 +248,25 @@ func TestMalformedHistories(t *testing.T) {
 	}
 }
 
+// Transactions of many operations take no longer than as many of few.
+func TestLongTransactions(t *testing.T) {
+	const ops = 200_000
+	writer, reader := isolation.Txn{Outcome: isolation.Committed, End: 1}, isolation.Txn{Outcome: isolation.Committed, End: 1}
+	for i := range uint64(ops) {
+		key := fmt.Sprint(i % 50)
+		writer.Ops = append(writer.Ops, isolation.Op{Kind: isolation.Write, Key: key, Value: i + 1})
+		reader.Ops = append(reader.Ops, isolation.Op{Kind: isolation.Read, Key: key, Value: ops - 49 + i%50})
+	}
+	h := &isolation.History{}
+	h.Add(writer)
+	h.Add(reader)
+	began := time.Now()
+	r, err := isolation.Check(h, isolation.StrictSerializable)
+	require.NoError(t, err)
+	require.NoError(t, r.Err())
+	require.Less(t, time.Since(began), 30*time.Second)
+}
+
 // A store of lists that runs one transaction after another, and lets a test do worse.
 type store struct {
 	r     *rand.Rand
