@@ -11,37 +11,6 @@ import (
 // ErrMalformed says that a history is not one that can be checked.
 var ErrMalformed = errors.New("isolation: malformed history")
 
-// A write says who wrote a value to a key.
-type write struct {
-	txn   int32
-	final bool // it did not write the key again
-}
-
-// A place is a key of the history.
-type place struct {
-	name   string
-	list   bool
-	writes map[uint64]write
-	order  []uint64         // of what is known, from the first on
-	at     map[uint64]int32 // where in order
-	first  map[int32]uint64 // of the values of each transaction, in a register
-	// next are values that are known to follow a value at once, in a register without
-	// an order.
-	next map[uint64][]uint64
-
-	// own is what the transaction has written that is looked at, if it is mine.
-	mine int32
-	own  []uint64
-}
-
-// of returns what a transaction has written to the key, as far as it was looked at.
-func (p *place) of(txn int32) []uint64 {
-	if p.mine != txn {
-		p.mine, p.own = txn, nil
-	}
-	return p.own
-}
-
 // An analysis is a history on its way to a verdict.
 type analysis struct {
 	txns   []Txn
@@ -55,23 +24,9 @@ type analysis struct {
 
 // direct notes an anomaly of one transaction.
 func (a *analysis) direct(name Name, txn int32, why string, args ...any) {
-	a.report.Anomalies = append(a.report.Anomalies, Anomaly{Name: name, Txn: int(txn), Why: fmt.Sprintf(why, args...)})
-}
-
-// place finds a key, and refuses one that is used as both a list and a register.
-func (a *analysis) place(o *Op) (*place, error) {
-	list := o.Kind == Append || o.Kind == ReadList
-	i, ok := a.keys[o.Key]
-	if !ok {
-		i = int32(len(a.places))
-		a.keys[o.Key] = i
-		a.places = append(a.places, &place{name: o.Key, list: list, writes: map[uint64]write{}, first: map[int32]uint64{}, mine: -1})
+	if a.report.room(name) {
+		a.report.Anomalies = append(a.report.Anomalies, Anomaly{Name: name, Txn: int(txn), Why: fmt.Sprintf(why, args...)})
 	}
-	p := a.places[i]
-	if p.list != list {
-		return nil, fmt.Errorf("%w: key %s is used as a list and as a register", ErrMalformed, o.Key)
-	}
-	return p, nil
 }
 
 // index notes who wrote what.
@@ -206,7 +161,7 @@ func (a *analysis) reads() [][]seen {
 func (a *analysis) others(own []uint64, o *Op, txn int32) ([]uint64, bool) {
 	cut := len(o.List) - len(own)
 	if cut < 0 || !slices.Equal(o.List[cut:], own) {
-		a.direct(Internal, txn, "reads %s as %v after it appended %v", o.Key, o.List, own)
+		a.direct(Internal, txn, "reads %s as %v after it appended %v", o.Key, brief(o.List), brief(own))
 		return nil, false
 	}
 	return o.List[:cut], true
@@ -245,14 +200,18 @@ func (a *analysis) orderList(p *place, reads []seen) {
 	for i := range reads {
 		s := &reads[i]
 		if n := len(s.list); !slices.Equal(s.list, p.order[:n]) {
-			a.direct(IncompatibleOrder, s.txn, "reads %s as %v, and T%d as %v", p.name, s.list, longest.txn, p.order)
+			at := 0
+			for s.list[at] == p.order[at] {
+				at++
+			}
+			a.direct(IncompatibleOrder, s.txn, "reads %s as %v, and T%d as %v: at %d there is %d, and %d", p.name, brief(s.list), longest.txn, brief(p.order), at, s.list[at], p.order[at])
 			s.list, s.value = nil, math.MaxUint64 // says nothing of dependencies
 		}
 	}
 	p.at = make(map[uint64]int32, len(p.order))
 	for i, v := range p.order {
-		if _, twice := p.at[v]; twice {
-			a.direct(DuplicateElements, longest.txn, "reads %d twice in %s, %v", v, p.name, p.order)
+		if before, twice := p.at[v]; twice {
+			a.direct(DuplicateElements, longest.txn, "reads %d twice in %s, %v: at %d and at %d", v, p.name, brief(p.order), before, i)
 		}
 		p.at[v] = int32(i)
 	}

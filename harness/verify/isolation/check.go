@@ -2,10 +2,8 @@ package isolation
 
 import "slices"
 
-// The most that is reported of each name, and how many edges the search looks at for
-// each of the graph's.
+// How many edges the search looks at for each of the graph's.
 const (
-	maxOfName   = 8
 	workPerEdge = 50
 	minWork     = 10_000_000
 )
@@ -201,13 +199,7 @@ func (a *analysis) add(g *graph, name Name, cycle []int32) {
 	if timed {
 		name = name.Realtime()
 	}
-	same := 0
-	for _, other := range a.report.Anomalies {
-		if other.Name == name {
-			same++
-		}
-	}
-	if same < maxOfName {
+	if a.report.room(name) {
 		a.report.Anomalies = append(a.report.Anomalies, Anomaly{Name: name, Cycle: steps})
 	}
 }

@@ -3,6 +3,7 @@ package isolation_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -265,6 +266,48 @@ func TestLongTransactions(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.Err())
 	require.Less(t, time.Since(began), 30*time.Second)
+}
+
+// Of what is long a report shows both ends, and it says how much it does not show.
+func TestReportsAreBrief(t *testing.T) {
+	const length, readers = 50_000, 1000
+	var all []uint64
+	writer := isolation.Txn{Outcome: isolation.Committed, End: 1}
+	for v := uint64(1); v <= length; v++ {
+		all = append(all, v)
+		writer.Ops = append(writer.Ops, isolation.Op{Kind: isolation.Append, Key: "x", Value: v})
+	}
+	h := &isolation.History{}
+	h.Add(writer)
+	read := func(list []uint64) {
+		h.Add(isolation.Txn{Outcome: isolation.Committed, End: 1, Ops: []isolation.Op{{Kind: isolation.ReadList, Key: "x", List: list}}})
+	}
+	read(all)
+	for i := range readers {
+		other := slices.Clone(all[:length-1-i])
+		other[1000], other[1001] = other[1001], other[1000]
+		read(other)
+	}
+	r, err := isolation.Check(h, isolation.Serializable)
+	require.NoError(t, err)
+	text := r.Err().Error()
+	require.Less(t, len(text), 10_000)
+	require.Contains(t, text, fmt.Sprintf("not serializable: %d anomalies", readers))
+	require.Contains(t, text, "T2 reads x as [1 2 3 4 5 6 7 8 9 10 11 12 ... 49975 more ... 49988 49989 49990 49991 49992 49993 49994 49995 49996 49997 49998 49999]")
+	require.Contains(t, text, "at 1000 there is 1002, and 1001")
+	require.Contains(t, text, fmt.Sprintf("incompatible-order: %d more", readers-8))
+
+	for i, want := range []string{"append(x, 12) ... 49976 more ... append(x, 49989)", "12 ... 49976 more ... 49989"} {
+		tx := h.Txn(i)
+		require.Less(t, len(tx.String()), 1000)
+		require.Contains(t, tx.String(), want)
+	}
+	long := isolation.Anomaly{Name: isolation.G0}
+	for i := range 1000 {
+		long.Cycle = append(long.Cycle, isolation.Step{Txn: i, Kind: "ww", Key: "x"})
+	}
+	require.Contains(t, long.String(), "T11 -ww(x)-> ... 976 more ... T988 -ww(x)->")
+	require.True(t, strings.HasSuffix(long.String(), "T999 -ww(x)-> T0"))
 }
 
 // A store of lists that runs one transaction after another, and lets a test do worse.

@@ -31,7 +31,7 @@ func (o Op) String() string {
 	case Append:
 		return fmt.Sprintf("append(%s, %d)", o.Key, o.Value)
 	case ReadList:
-		return fmt.Sprintf("read(%s) = %v", o.Key, o.List)
+		return fmt.Sprintf("read(%s) = %v", o.Key, brief(o.List))
 	case Write:
 		return fmt.Sprintf("write(%s, %d)", o.Key, o.Value)
 	case Read:
@@ -69,9 +69,14 @@ type Txn struct {
 func (t *Txn) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "client %d, %v, %v to %v:", t.Client, t.Outcome, t.Begin, t.End)
-	for _, o := range t.Ops {
+	head, tail := ends(len(t.Ops))
+	for i := 0; i < len(t.Ops); i++ {
+		if i == head {
+			fmt.Fprintf(&b, " ... %d more ...", tail-head)
+			i = tail
+		}
 		b.WriteByte(' ')
-		b.WriteString(o.String())
+		b.WriteString(t.Ops[i].String())
 	}
 	return b.String()
 }

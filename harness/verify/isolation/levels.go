@@ -2,6 +2,7 @@ package isolation
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -82,7 +83,13 @@ func (a Anomaly) String() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:", a.Name)
-	for _, s := range a.Cycle {
+	head, tail := ends(len(a.Cycle))
+	for i := 0; i < len(a.Cycle); i++ {
+		if i == head {
+			fmt.Fprintf(&b, " ... %d more ...", tail-head)
+			i = tail
+		}
+		s := &a.Cycle[i]
 		fmt.Fprintf(&b, " T%d -%s", s.Txn, s.Kind)
 		if s.Key != "" {
 			fmt.Fprintf(&b, "(%s)", s.Key)
@@ -99,7 +106,31 @@ type Report struct {
 	Txns      int // that committed
 	Ops       int // of those
 	Edges     int
-	Anomalies []Anomaly // all that were found, whether the level forbids them or not
+	Anomalies []Anomaly // that were found, whether the level forbids them or not
+	// More is how many were found that are not in Anomalies, which has the first few of
+	// each name.
+	More map[Name]int
+}
+
+// The most that is reported of each name.
+const maxOfName = 8
+
+// room reports whether there is room for one more of a name, and counts it if not.
+func (r *Report) room(name Name) bool {
+	same := 0
+	for i := range r.Anomalies {
+		if r.Anomalies[i].Name == name {
+			same++
+		}
+	}
+	if same < maxOfName {
+		return true
+	}
+	if r.More == nil {
+		r.More = map[Name]int{}
+	}
+	r.More[name]++
+	return false
 }
 
 // Violations are the anomalies that the level forbids.
@@ -107,7 +138,8 @@ func (r *Report) Violations() []Anomaly {
 	return slices.DeleteFunc(slices.Clone(r.Anomalies), func(a Anomaly) bool { return a.Name.Breaks() > r.Level })
 }
 
-// Err returns an error that tells all violations, nil if there are none.
+// Err returns an error that tells the violations, nil if there are none. It is a page at
+// most, however much is wrong.
 func (r *Report) Err() error {
 	list := r.Violations()
 	if len(list) == 0 {
@@ -117,5 +149,12 @@ func (r *Report) Err() error {
 	for _, a := range list {
 		b.WriteString("\n\t" + a.String())
 	}
-	return fmt.Errorf("isolation: not %v: %d anomalies in %d transactions%s", r.Level, len(list), r.Txns, b.String())
+	found := len(list)
+	for _, name := range slices.Sorted(maps.Keys(r.More)) {
+		if name.Breaks() <= r.Level {
+			found += r.More[name]
+			fmt.Fprintf(&b, "\n\t%s: %d more", name, r.More[name])
+		}
+	}
+	return fmt.Errorf("isolation: not %v: %d anomalies in %d transactions%s", r.Level, found, r.Txns, b.String())
 }
