@@ -3,6 +3,7 @@ package hlc_test
 import (
 	"bytes"
 	"cmp"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -58,6 +59,11 @@ func TestTimestamp(t *testing.T) {
 	require.Zero(t, hlc.Timestamp(0).Prev())
 	require.Equal(t, hlc.Max, hlc.Max.Next())
 	require.Equal(t, hlc.Max, hlc.Max.Add(time.Hour))
+	for _, ever := range []time.Duration{math.MaxInt64, 1 << 52 * time.Microsecond} {
+		require.Equal(t, hlc.Max, ts.Add(ever))
+		require.Zero(t, ts.Add(-ever))
+	}
+	require.Zero(t, ts.Add(math.MinInt64))
 	require.Equal(t, hlc.Max, hlc.At(time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)))
 }
 

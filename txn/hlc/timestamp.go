@@ -38,9 +38,18 @@ func (t Timestamp) Time() time.Time { return time.UnixMicro(int64(t >> countBits
 // at zero and at Max.
 func (t Timestamp) Add(d time.Duration) Timestamp {
 	if d < 0 {
-		return t - min(t, Timestamp(-d/time.Microsecond)<<countBits)
+		return t - min(t, span(-d))
 	}
-	return t + min(Max-t, Timestamp(d/time.Microsecond)<<countBits)
+	return t + min(Max-t, span(d))
+}
+
+// span is how much of a timestamp so much time is. Of what is longer than all timestamps
+// last, it is all of them.
+func span(d time.Duration) Timestamp {
+	if us := Timestamp(d / time.Microsecond); d >= 0 && us <= Max>>countBits {
+		return us << countBits
+	}
+	return Max
 }
 
 // Sub is the time between two timestamps, to the microsecond. It is negative if t is
