@@ -222,6 +222,40 @@ func TestCallIsAnsweredLate(t *testing.T) {
 	}
 }
 
+// A call that is under way when its saga turns back is known of when the orchestrator
+// dies then.
+func TestCallIsUnderWay(t *testing.T) {
+	w := boot(t, 3, cluster.LocalOptions{})
+	out := newOutside()
+	out.set(nil, false, true)
+	leave := make(chan struct{})
+	first := out.step("first", out.check)
+	first.Do = saga.Call(func(ctx context.Context, c *saga.Context) ([]byte, error) {
+		b, err := out.call(ctx, c)
+		<-leave
+		return b, err
+	}, out.check)
+	list := []*saga.Definition{define("d", first, adds("a", "10/a"), failing("fails", "a"))}
+	o := w.open(1, saga.Options{Name: "o", Definitions: list, Scan: -1})
+	other := w.open(2, saga.Options{Name: "other", Definitions: list, Scan: -1})
+	s := start(t, o, "one", "d", "")
+	require.Eventually(t, func() bool {
+		in, err := o.Inspect(within(t, time.Minute), id("one"))
+		require.NoError(t, err)
+		return in.Steps[1].Undo && in.Steps[1].State == saga.Finished
+	}, 10*time.Second, time.Millisecond)
+	o.Crash()
+	close(leave)
+	_, err := s.Wait(within(t, time.Minute))
+	require.Error(t, err)
+	require.NoError(t, other.TakeOver(within(t, time.Minute), id("one")))
+	require.Equal(t, saga.Compensated, finish(t, start(t, other, "one", "d", "")).State)
+	for _, key := range []string{"", "/undo"} {
+		_, done := out.counts(saga.CallKey(id("one"), "first") + key)
+		require.Equal(t, 1, done, key)
+	}
+}
+
 // No two calls have the same key, whatever sagas and steps are called.
 func TestKeysOfCalls(t *testing.T) {
 	w := boot(t, 3, cluster.LocalOptions{})

@@ -269,7 +269,11 @@ func (r *run) nextHeader(finish bool) *header {
 	h.steps = make([]record, len(r.steps))
 	for i := range r.steps {
 		p := &r.steps[i]
-		if h.steps[i] = p.record; p.dirty && !p.busy {
+		h.steps[i] = p.record
+		switch open := p.busy || p.write != nil; {
+		case open && p.called && p.state == Pending:
+			h.steps[i].state = Called // which perhaps only the header says
+		case p.dirty && !open:
 			h.steps[i].rev++
 		}
 	}
