@@ -34,6 +34,12 @@ func (o *Orchestrator) Crash() {
 // Crashed reports whether it does nothing any more.
 func (o *Orchestrator) Crashed() bool { return o.ctx.Err() != nil }
 
+// Through has an orchestrator go through another runner to its client.
+func (o *Orchestrator) Through(by func(Runner) Runner) { o.client = by(o.client.Run) }
+
+// Act does what an action on rows does.
+func Act(ctx context.Context, a Action, c *Context) ([]byte, error) { return a.data(ctx, c) }
+
 // CallKey is what a step calls with, and takes back with behind it.
 var CallKey = callKey
 

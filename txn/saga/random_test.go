@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/phantomdb/phantomdb/cluster"
+	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/harness"
+	"github.com/phantomdb/phantomdb/txn"
 	"github.com/phantomdb/phantomdb/txn/saga"
 )
 
@@ -57,6 +60,15 @@ func randomDefinition(rng *rand.Rand, name string, out *outside, d *death) *saga
 		default:
 			place := []string{"10/", "40/", "80/"}[rng.IntN(3)]
 			s := adds(step, place+step, after...)
+			if rng.IntN(3) == 0 {
+				add := s.Do
+				s.Do = saga.Data(func(ctx context.Context, c *saga.Context) ([]byte, error) {
+					if c.Attempt == 1 {
+						return nil, errors.New("not yet")
+					}
+					return saga.Act(ctx, add, c)
+				})
+			}
 			if rng.IntN(2) == 0 {
 				s.At = func([]byte) string { return place }
 			}
@@ -64,6 +76,24 @@ func randomDefinition(rng *rand.Rand, name string, out *outside, d *death) *saga
 		}
 	}
 	return def
+}
+
+// doubtful is a runner that does not tell sometimes whether a transaction committed.
+func doubtful(seed uint64, inner saga.Runner) saga.Runner {
+	var n atomic.Uint64
+	return func(ctx context.Context, o txn.TxOptions, fn func(*txn.Tx) error) error {
+		unknown := fmt.Errorf("it is in doubt: %w", consensus.ErrUnknown)
+		switch rand.New(rand.NewPCG(seed, n.Add(1))).IntN(20) {
+		case 0:
+			return unknown
+		case 1:
+			if err := inner(ctx, o, fn); err != nil {
+				return err
+			}
+			return unknown
+		}
+		return inner(ctx, o, fn)
+	}
 }
 
 // Of any graph, and whenever its orchestrator dies, either all is done, or nothing is
@@ -84,7 +114,10 @@ func TestRandomGraphs(t *testing.T) {
 		name := fmt.Sprint("random ", round)
 		d := &death{at: int64(rng.IntN(40))}
 		list := []*saga.Definition{randomDefinition(rng, name, out, d)}
-		o := d.open(t, w, 1, saga.Options{Name: "mortal", Definitions: list})
+		o, err := saga.OpenStill(within(t, time.Minute), d.runner(w.clients[0]), saga.Options{Name: "mortal", Homes: []string{home}, Definitions: list})
+		require.NoError(t, err)
+		d.o = o
+		o.Through(func(r saga.Runner) saga.Runner { return doubtful(seed+uint64(round), r) })
 		s, err := o.Start(within(t, 20*time.Second), id(name), name, 1, nil)
 		if err == nil {
 			_, err = s.Wait(within(t, 20*time.Second))

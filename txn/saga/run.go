@@ -223,8 +223,8 @@ func (r *run) kept(p *progress, res *result, now time.Time) {
 			*p = progress{record: res.record}
 		}
 	}
-	if res.wrote == nil {
-		return
+	if res.wrote == nil || res.wrote.token != r.h.token {
+		return // what retake has read since is what is there
 	}
 	for i := range r.steps {
 		if q := &r.steps[i]; q != p && q.dirty && q.rev+1 == res.wrote.steps[i].rev {

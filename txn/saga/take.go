@@ -65,6 +65,7 @@ func (r *run) refresh() {
 	defer r.mu.Unlock()
 	r.looked = time.Now()
 	switch {
+	case r.err != nil: // it was given up before
 	case err != nil:
 		r.err = err
 	case r.fresh:
