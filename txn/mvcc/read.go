@@ -154,9 +154,6 @@ func (r *Reader) walk(start, end string, from func(key string) hlc.Timestamp, vi
 	return errors.Join(r.s.walkWith(it, from, visit), it.Close())
 }
 
-// stepsBeforeSeek is how many versions are stepped over before the next key is sought.
-const stepsBeforeSeek = 8
-
 func (s *Store) walkWith(it *pebble.Iterator, from func(key string) hlc.Timestamp, visit func(key string, v *Version) (walk, error)) error {
 	var key string
 	var seek []byte
@@ -181,26 +178,12 @@ func (s *Store) walkWith(it *pebble.Iterator, from func(key string) hlc.Timestam
 		case err != nil || next == done:
 			return err
 		case next == nextKey:
-			ok = skipKey(it, n)
+			ok = it.NextPrefix()
 		default:
 			ok = it.Next()
 		}
 	}
 	return it.Error()
-}
-
-// skipKey moves an iterator to the next key, whose prefix is n bytes long now.
-func skipKey(it *pebble.Iterator, n int) bool {
-	prefix := string(it.Key()[:n])
-	for range stepsBeforeSeek {
-		if !it.Next() {
-			return false
-		}
-		if k := it.Key(); string(k[:split(k)]) != prefix {
-			return true
-		}
-	}
-	return it.SeekGE(append([]byte(prefix), 0)) // the next prefix that there can be
 }
 
 // Intents returns those at a key. They are shared and must not be changed.
