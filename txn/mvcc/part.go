@@ -27,12 +27,16 @@ func (s *Store) Drop(start, end string, rows []consensus.Row) error {
 		err = a.batch.DeleteRange(lower, upper, nil)
 	}
 	if err == nil {
+		err = s.e.admit(a.batch.Len())
+	}
+	if err == nil {
 		err = a.batch.Commit(pebble.NoSync)
 	}
 	if err != nil {
 		_ = a.batch.Close() // it was not committed
 		return fmt.Errorf("mvcc: shard %d: drop [%q, %q): %w", s.id, start, end, err)
 	}
+	s.life++
 	s.dropMemory(start, end)
 	return a.batch.Close()
 }

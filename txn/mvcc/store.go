@@ -29,6 +29,7 @@ type Store struct {
 
 	mu        sync.RWMutex
 	open      bool                         // guarded by mu
+	life      uint64                       // guarded by mu; rises when the store comes to hold something else
 	term      uint64                       // guarded by mu; of the entry at applied
 	intents   btree.Map[string, []*Intent] // guarded by mu; all there are
 	keys      map[id.Key]map[string]bool   // guarded by mu; where a transaction has intents
@@ -55,7 +56,7 @@ func newStore(e *Engine, s meta.ShardID) *Store {
 
 // forget drops what is in memory. The caller holds mu, or nobody else has the store.
 func (s *Store) forget() {
-	s.open, s.term = false, 0
+	s.open, s.term, s.life = false, 0, s.life+1
 	s.intents = btree.Map[string, []*Intent]{}
 	s.keys, s.records, s.counters = map[id.Key]map[string]bool{}, map[id.Key]*Record{}, map[string]counter{}
 	s.aborted, s.bars = 0, 0

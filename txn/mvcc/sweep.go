@@ -15,10 +15,22 @@ type sweep struct {
 	key   string // where it goes on
 }
 
+// A removal is what a sweep is to remove from what the store held when it looked.
+type removal struct {
+	life    uint64 // of the store then
+	batch   *pebble.Batch
+	removed int
+	// Of records of aborted transactions and of bars, how many were counted then, and how
+	// many of these are left.
+	aborted, bars int
+	left          [tableEnd]int
+}
+
 // Sweep removes up to about limit versions that no reader at or above the threshold
 // sees, and then what was kept of aborted transactions that began below it. It goes on
 // where the last one stopped, and reports whether it has come to the end. What it
-// removes is no part of what replicas agree on.
+// removes is no part of what replicas agree on. When the store has come to hold
+// something else meanwhile it removes nothing, and the next one begins anew.
 func (s *Store) Sweep(limit int) (removed int, ended bool, err error) {
 	if err := s.e.enter(); err != nil {
 		return 0, false, err
@@ -26,44 +38,77 @@ func (s *Store) Sweep(limit int) (removed int, ended bool, err error) {
 	defer s.e.leave()
 	s.mu.Lock()
 	open, from, under := s.open, s.swept.key, s.swept.under
+	life, threshold := s.life, s.State().Threshold
 	s.swept.under = true
 	s.mu.Unlock()
 	if under {
 		return 0, false, nil
 	}
+	next := ""
 	defer func() {
 		s.mu.Lock()
-		s.swept = sweep{key: from}
+		s.swept = sweep{key: next}
 		s.mu.Unlock()
 	}()
 	if !open {
 		return 0, false, fmt.Errorf("mvcc: shard %d: sweep: %w", s.id, ErrClosed)
 	}
-	threshold := s.State().Threshold
-	removed, from, err = s.sweepVersions(from, threshold, limit)
-	if err != nil || from != "" {
-		return removed, false, wrapSweep(s, err)
+	r, to, err := s.oldVersions(life, from, threshold, limit)
+	ok, err := s.remove(r, err)
+	if !ok {
+		return 0, false, err
 	}
-	n, err := s.sweepRows(threshold)
-	return removed + n, true, wrapSweep(s, err)
+	if next = to; next != "" {
+		return r.removed, false, nil
+	}
+	rows, err := s.oldRows(life, threshold)
+	if ok, err = s.remove(rows, err); !ok {
+		return r.removed, false, err
+	}
+	return r.removed + rows.removed, true, nil
 }
 
-func wrapSweep(s *Store, err error) error {
+// remove carries out a removal, unless gathering it met an error or the store holds
+// something else now: what has a later version in one state may not in another, from a
+// replica that was swept less. It reports whether it did.
+func (s *Store) remove(r *removal, err error) (ok bool, _ error) {
 	if err == nil {
-		return nil
+		ok, err = s.commitRemoval(r)
 	}
-	return fmt.Errorf("mvcc: shard %d: sweep: %w", s.id, err)
+	if err = errors.Join(err, r.batch.Close()); err != nil {
+		return false, fmt.Errorf("mvcc: shard %d: sweep: %w", s.id, err)
+	}
+	return ok, nil
 }
 
-// sweepVersions removes versions of keys from one on, and returns the key to go on at,
+func (s *Store) commitRemoval(r *removal) (ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life != r.life {
+		return false, nil
+	}
+	if r.removed > 0 {
+		if err := s.e.admit(r.batch.Len()); err != nil {
+			return false, err
+		}
+		if err := r.batch.Commit(pebble.NoSync); err != nil {
+			return false, err
+		}
+	}
+	s.aborted += r.left[tableRecords] - r.aborted
+	s.bars += r.left[tableBars] - r.bars
+	return true, nil
+}
+
+// oldVersions gathers versions of keys from one on, and returns the key to go on at,
 // empty at the end. The versions of one key go at once, so that one that deletes is not
 // gone before those that it hides.
-func (s *Store) sweepVersions(from string, threshold hlc.Timestamp, limit int) (removed int, next string, err error) {
+func (s *Store) oldVersions(life uint64, from string, threshold hlc.Timestamp, limit int) (g *removal, next string, err error) {
+	g = &removal{life: life, batch: s.e.db.NewBatch()}
 	r, err := s.Reader()
 	if err != nil {
-		return 0, "", err
+		return g, "", err
 	}
-	b := s.e.db.NewBatch()
 	key, seen, below := "", 0, false // below: one at or below the threshold was met
 	err = r.walk(from, "", func(string) hlc.Timestamp { return threshold }, func(k string, v *Version) (walk, error) {
 		if k != key || seen == 0 {
@@ -75,73 +120,62 @@ func (s *Store) sweepVersions(from string, threshold hlc.Timestamp, limit int) (
 		}
 		seen++
 		if below || v.Deleted {
-			removed++
-			_ = b.Delete(appendVersion(nil, s.shard, k, v.TS), nil) // fails only on a batch that was committed
+			g.removed++
+			_ = g.batch.Delete(appendVersion(nil, s.shard, k, v.TS), nil) // fails only on a batch that was committed
 		}
 		below = true
 		return nextVersion, nil
 	})
-	err = errors.Join(err, r.Close())
-	if err == nil {
-		err = b.Commit(pebble.NoSync)
-	}
-	return removed, next, errors.Join(err, b.Close())
+	return g, next, errors.Join(err, r.Close())
 }
 
-// sweepRows removes records of aborted transactions and bars.
-func (s *Store) sweepRows(threshold hlc.Timestamp) (removed int, err error) {
+// oldRows gathers records of aborted transactions and bars.
+func (s *Store) oldRows(life uint64, threshold hlc.Timestamp) (g *removal, err error) {
+	g = &removal{life: life, batch: s.e.db.NewBatch()}
 	lower, _ := bounds(s.shard, tableRecords, "", "")
 	_, upper := bounds(s.shard, tableBars, "", "")
 	s.mu.Lock()
-	aborted, bars := s.aborted, s.bars
+	g.aborted, g.bars = s.aborted, s.bars
 	var it *pebble.Iterator
-	if aborted+bars > 0 {
+	if g.aborted+g.bars > 0 {
 		it, err = s.e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	}
 	s.mu.Unlock()
 	if it == nil || err != nil {
-		return 0, err
+		return g, err
 	}
-	b := s.e.db.NewBatch()
-	left := [tableEnd]int{}
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		var gone bool
 		var t table
-		if t, gone, err = oldRow(it, threshold); gone {
-			removed++
-			_ = b.Delete(it.Key(), nil) // likewise
-		} else {
-			left[t]++
+		var start hlc.Timestamp
+		var counted bool
+		t, start, counted, err = rowOf(it)
+		switch {
+		case err != nil || !counted:
+		case start <= threshold:
+			g.removed++
+			_ = g.batch.Delete(it.Key(), nil) // likewise
+		default:
+			g.left[t]++
 		}
 	}
-	if err = errors.Join(err, it.Error(), it.Close()); err == nil {
-		err = b.Commit(pebble.NoSync)
-	}
-	if err = errors.Join(err, b.Close()); err != nil {
-		return 0, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.aborted, s.bars = max(0, s.aborted-aborted+left[tableRecords]), max(0, s.bars-bars+left[tableBars])
-	return removed, nil
+	return g, errors.Join(err, it.Error(), it.Close())
 }
 
-// oldRow says whether a record or a bar is of a transaction that nobody asks for.
-func oldRow(it *pebble.Iterator, threshold hlc.Timestamp) (t table, old bool, err error) {
+// rowOf says when the transaction of a record or a bar began, and whether it is one of
+// those that are counted.
+func rowOf(it *pebble.Iterator) (t table, start hlc.Timestamp, counted bool, err error) {
 	t, _, suffix, err := cutKey(it.Key())
 	if err != nil {
-		return t, false, err
+		return t, 0, false, err
 	}
 	r := reader{b: suffix}
-	start := r.txnKey().Start
+	start = r.txnKey().Start
 	if r.bad {
-		return t, false, fmt.Errorf("mvcc: key %x is %w", it.Key(), errMalformed)
+		return t, 0, false, fmt.Errorf("mvcc: key %x is %w", it.Key(), errMalformed)
 	}
 	if t == tableRecords {
 		rec, err := parseRecord(it.Value())
-		if err != nil || rec.Status != Aborted {
-			return t, false, err
-		}
+		return t, start, err == nil && rec.Status == Aborted, err
 	}
-	return t, start <= threshold, nil
+	return t, start, true, nil
 }
