@@ -27,7 +27,7 @@ func (s *Store) Drop(start, end string, rows []consensus.Row) error {
 		err = a.batch.DeleteRange(lower, upper, nil)
 	}
 	if err == nil {
-		err = s.e.admit(a.batch.Len())
+		err = s.e.lives()
 	}
 	if err == nil {
 		err = a.batch.Commit(pebble.NoSync)

@@ -96,3 +96,42 @@ func TestReadsAreKnown(t *testing.T) {
 	s.join(r.s.State())
 	require.Equal(t, hlc.Timestamp(50), s.Reads)
 }
+
+// What was applied is not applied again, and a store that is closed does nothing.
+func TestRefusals(t *testing.T) {
+	r, other := newRig(t), newRig(t)
+	other.index = 9
+	other.apply(other.put(1, 10, "a", "theirs"))
+	r.apply(r.put(1, 10, "a", "1"))
+	r.apply(r.put(2, 20, "a", "2"))
+	batch := &consensus.Batch{Index: 2, Term: 1, Commands: [][]byte{r.put(3, 20, "a", "3")}}
+	results := make([]consensus.Result, 1)
+	for _, batch.Index = range []uint64{0, 1, 2} {
+		require.ErrorContains(t, r.s.Apply(batch, results), "2 is applied already")
+		require.Equal(t, "2", r.get("a", hlc.Max))
+	}
+	require.ErrorContains(t, r.s.Flush(t.Context(), 3), "only 2 is applied")
+	_, err := r.s.Open()
+	require.ErrorContains(t, err, "open already")
+	v, err := other.s.View()
+	require.NoError(t, err)
+	staged, err := r.s.Stage(bytes.NewReader(snapshot(t, other.s)))
+	require.NoError(t, err)
+
+	require.NoError(t, r.s.Close())
+	batch.Index = 3
+	require.ErrorIs(t, r.s.Apply(batch, results), ErrClosed)
+	require.ErrorIs(t, r.s.Absorb(batch, v, "", ""), ErrClosed)
+	require.NoError(t, v.Close())
+	require.ErrorIs(t, r.s.Drop("", "", nil), ErrClosed)
+	require.ErrorIs(t, staged.Install(t.Context()), ErrClosed)
+	require.NoError(t, staged.Discard())
+	_, err = r.s.View()
+	require.ErrorIs(t, err, ErrClosed)
+	_, _, err = r.s.Sweep(1)
+	require.ErrorIs(t, err, ErrClosed)
+	require.Equal(t, "2", r.get("a", hlc.Max))
+	st, err := r.s.Open()
+	require.NoError(t, err)
+	require.Equal(t, consensus.State{Index: 2, Term: 1}, st)
+}

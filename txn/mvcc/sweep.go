@@ -88,7 +88,7 @@ func (s *Store) commitRemoval(r *removal) (ok bool, err error) {
 		return false, nil
 	}
 	if r.removed > 0 {
-		if err := s.e.admit(r.batch.Len()); err != nil {
+		if err := s.e.lives(); err != nil {
 			return false, err
 		}
 		if err := r.batch.Commit(pebble.NoSync); err != nil {
