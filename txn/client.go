@@ -182,7 +182,7 @@ func (c *Client) begin(ctx context.Context, o TxOptions, age hlc.Timestamp) (*Tx
 // now returns a timestamp above all that this client has committed at. It has none if
 // the node's clock is wrong.
 func (c *Client) now(ctx context.Context) (hlc.Timestamp, error) {
-	if err := c.p.skewed(); err != nil {
+	if err := c.p.right(ctx); err != nil {
 		return 0, err // before the clock tells what it is not to have told
 	}
 	ts, err := c.o.Source.Timestamp(ctx)

@@ -60,7 +60,7 @@ func (t *Tx) final() []mvcc.Write {
 // Commit commits the transaction. It ends in one of three ways: committed, with a nil
 // error; aborted, with an *AbortedError, or an error that wraps consensus.ErrRejected if
 // ctx ended before anybody heard of it; and with an *UnknownError if ctx ended before
-// anybody could say. Then it may be called again, as often as it takes: the transaction
+// anybody could say, or before all would see what a strict transaction wrote. Then it may be called again, as often as it takes: the transaction
 // is carried out once, or never.
 func (t *Tx) Commit(ctx context.Context) error {
 	if t.unknown {
@@ -90,7 +90,6 @@ func (t *Tx) Commit(ctx context.Context) error {
 		t.unknown = true
 		return &UnknownError{t.id, err}
 	}
-	t.c.saw(ts)
 	return t.wait(ctx, ts)
 }
 
@@ -103,20 +102,26 @@ func (t *Tx) commitAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.unknown = false
 	if !o.Committed {
+		t.unknown = false
 		return &AbortedError{t.id.Key, Refusal{Reason: Recovered}}
 	}
-	t.c.saw(o.TS)
 	return t.wait(ctx, o.TS)
 }
 
-// wait waits until every clock is past the timestamp of a strict transaction.
+// wait ends a commit at a timestamp: that of a strict transaction when every clock is past
+// it. If ctx ends before, there may be somebody who begins and does not see it.
 func (t *Tx) wait(ctx context.Context, ts hlc.Timestamp) error {
+	t.c.saw(ts)
+	t.unknown = false
 	if t.level != Strict {
 		return nil
 	}
-	return t.c.past(ctx, ts)
+	if err := t.c.past(ctx, ts); err != nil {
+		t.unknown = true
+		return &UnknownError{t.id, fmt.Errorf("it is committed, and not every clock is past it: %w", err)}
+	}
+	return nil
 }
 
 // commit commits writes, and returns at which timestamp.

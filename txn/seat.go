@@ -63,7 +63,7 @@ func (p *Participant) seat(ctx context.Context, r *cluster.Replica, generation u
 	if !ok {
 		return nil, fmt.Errorf("txn: shard %d: no lease: %w", r.Shard(), consensus.ErrRejected)
 	}
-	if err := p.skewed(); err != nil {
+	if err := p.right(ctx); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()

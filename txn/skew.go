@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ const (
 	compareEvery  = time.Second
 	compareAgain  = 200 * time.Millisecond // while it serves nothing
 	compareFor    = 300 * time.Millisecond
+	knowFor       = time.Second // to hear which others there are, at the beginning
 	compareAtOnce = 16
 )
 
@@ -29,6 +31,7 @@ type skew struct {
 	offsets *hlc.Offsets
 	began   time.Time     // from which time is counted that nobody sets
 	stepped chan struct{} // says that the wall clock was set
+	first   chan struct{} // closed when others were asked for the first time
 
 	why     atomic.Pointer[SkewedError] // why the node serves nothing, nil if it does
 	base    atomic.Int64                // drift when the clock was last found right
@@ -42,7 +45,8 @@ type skew struct {
 }
 
 func (k *skew) init(c *hlc.Clock) {
-	k.offsets, k.began, k.stepped = hlc.NewOffsets(c.Bound()), time.Now(), make(chan struct{}, 1)
+	k.offsets, k.began = hlc.NewOffsets(c.Bound()), time.Now()
+	k.stepped, k.first = make(chan struct{}, 1), make(chan struct{})
 	k.verdict.Store(&hlc.Verdict{})
 	k.made = k.drift(c)
 	k.base.Store(int64(k.made))
@@ -82,6 +86,23 @@ func (p *Participant) skewed() error {
 	return why
 }
 
+// right waits until others were asked for the time, and returns an error like skewed.
+func (p *Participant) right(ctx context.Context) error {
+	select {
+	case <-p.skew.first:
+		return p.skewed()
+	default:
+	}
+	select {
+	case <-p.skew.first:
+		return p.skewed()
+	case <-p.life.Done():
+		return errClosed
+	case <-ctx.Done():
+		return fmt.Errorf("txn: the node's clock is not yet compared with others: %w: %w", consensus.ErrRejected, context.Cause(ctx))
+	}
+}
+
 // serveClock says what time it is.
 func (p *Participant) serveClock(context.Context, consensus.NodeID, []byte) ([]byte, error) {
 	return binary.BigEndian.AppendUint64(nil, uint64(p.clock.Wall().UnixNano())), nil
@@ -89,8 +110,12 @@ func (p *Participant) serveClock(context.Context, consensus.NodeID, []byte) ([]b
 
 // watch compares the node's clock with others.
 func (p *Participant) watch() {
-	for p.life.Err() == nil {
+	p.know()
+	for i := 0; p.life.Err() == nil; i++ {
 		p.compare()
+		if i == 0 {
+			close(p.skew.first)
+		}
 		wait := compareEvery
 		if p.skew.why.Load() != nil {
 			wait = compareAgain
@@ -104,6 +129,21 @@ func (p *Participant) watch() {
 		case <-p.life.Done():
 			t.Stop()
 		}
+	}
+}
+
+// know waits until the node knows the cluster as it was when it began itself, but not for
+// ever: what knows the cluster may be down.
+func (p *Participant) know() {
+	n := p.node.Load()
+	ctx, cancel := context.WithTimeout(p.life, knowFor)
+	defer cancel()
+	_, err := n.Await(ctx, func(s *meta.State) bool {
+		self, ok := s.Node(n.ID())
+		return ok && self.Epoch == n.Epoch() && self.Condition == meta.Live
+	})
+	if err != nil {
+		p.o.Logger.Debug("txn: clock", "err", err)
 	}
 }
 

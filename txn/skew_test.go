@@ -278,3 +278,18 @@ func TestClocksJump(t *testing.T) {
 	m.readAll(t)
 	m.check(isolation.Serializable)
 }
+
+// A node whose clock is wrong when it begins again serves nothing from the beginning.
+func TestWrongClockFromTheBeginning(t *testing.T) {
+	var c clocks
+	w := c.boot(t, 3, 0)
+	for _, i := range []int{2, 3} {
+		w.crash(i)
+		c.set(i, 16*skewBound)
+		require.NoError(t, w.start(within(t, 20*time.Second), i))
+		_, err := w.client(i, txn.ClientOptions{}).Begin(within(t, 10*time.Second), txn.TxOptions{})
+		require.ErrorIs(t, err, txn.ErrSkewed)
+		c.set(i, 0)
+		require.NoError(t, w.fenced(i, false))
+	}
+}

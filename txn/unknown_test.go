@@ -12,6 +12,7 @@ import (
 	"github.com/phantomdb/phantomdb/consensus"
 	"github.com/phantomdb/phantomdb/harness"
 	"github.com/phantomdb/phantomdb/txn"
+	"github.com/phantomdb/phantomdb/txn/hlc"
 )
 
 // A commit whose caller did not wait for the answer is asked for again until there is
@@ -139,5 +140,26 @@ func TestClientReadsItsCommits(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A strict commit whose caller does not wait until all see it can be waited for again.
+func TestStrictCommitIsWaitedFor(t *testing.T) {
+	w := boot(t, worldOptions{nodes: 3, shards: 2})
+	c := w.client(1, txn.ClientOptions{})
+	for _, keys := range [][]string{{"00"}, {"00", "90"}} {
+		tx, err := c.Begin(t.Context(), txn.TxOptions{Set: true, Level: txn.Strict})
+		require.NoError(t, err)
+		for _, key := range keys {
+			require.NoError(t, tx.Put(key, []byte("mine")))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), hlc.DefaultBound/2)
+		err = tx.Commit(ctx)
+		cancel()
+		require.ErrorAs(t, err, new(*txn.UnknownError))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, tx.Commit(within(t, 10*time.Second)))
+		require.ErrorIs(t, tx.Commit(t.Context()), txn.ErrEnded)
+		require.Equal(t, "mine", w.read(2, keys[len(keys)-1]))
 	}
 }
