@@ -15,6 +15,7 @@ import (
 	"github.com/phantomdb/phantomdb/harness"
 	"github.com/phantomdb/phantomdb/harness/verify/isolation"
 	"github.com/phantomdb/phantomdb/txn"
+	"github.com/phantomdb/phantomdb/txn/hlc"
 )
 
 // lan has nodes that find each other missing soon.
@@ -39,24 +40,32 @@ func (w *world) start(ctx context.Context, i int) error {
 	return nil
 }
 
-// Transactions keep apart while nodes crash and are cut off, and shards split, merge and
-// move.
+// Transactions keep apart while nodes crash and are cut off, shards split, merge and move,
+// and clocks differ by as much as they may.
 func TestTransactionsUnderFaults(t *testing.T) {
-	nodes, length := 5, 5*time.Second
+	nodes, length := 20, 5*time.Second
 	switch {
 	case harness.CurrentMode() == harness.ModeStandard:
-		nodes, length = 20, 60*time.Second
+		length = 60 * time.Second
 	case testing.Short():
-		length = 2 * time.Second
+		nodes, length = 5, 2*time.Second
 	}
 	seed := harness.Seed()
 	t.Logf("seed %d (PHANTOM_SEED)", seed)
-	o := worldOptions{nodes: nodes, shards: 4}
+	skews := rand.New(rand.NewPCG(seed, 13))
+	o := worldOptions{nodes: nodes, shards: 4, participant: func(_ int, o *txn.Options) {
+		d := time.Duration(skews.Int64N(int64(hlc.DefaultBound * 3 / 4))) // a node that begins again has another one
+		clock, err := hlc.NewClock(func() time.Time { return steady().Add(d) }, 0)
+		require.NoError(t, err)
+		o.Clock = clock
+	}}
 	o.local.Network.Seed = seed
 	o.local.Node = func(_ int, o *cluster.Options) { lan(o) }
 	w := boot(t, o)
 	m := &mixer{w: w, keys: 12, faults: true, began: time.Now(), options: txn.TxOptions{Set: true, Protocol: txn.Protocol(seed % 2)}}
 	f := &faults{w: w, rng: rand.New(rand.NewPCG(seed, 7)), down: map[int]bool{}}
+	b := &bank{t: t, accounts: 20, pairs: 5}
+	b.found(within(t, 20*time.Second), w.client(1, txn.ClientOptions{}))
 	ctx, stop := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	for i := range 8 {
@@ -65,6 +74,18 @@ func TestTransactionsUnderFaults(t *testing.T) {
 			for ctx.Err() == nil {
 				if c := f.client(rng); c != nil {
 					m.one(within(t, 20*time.Second), c, i, rng)
+				} else {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
+	}
+	for i := range 4 {
+		rng := rand.New(rand.NewPCG(seed, uint64(100+i)))
+		work.Go(func() {
+			for ctx.Err() == nil {
+				if c := f.client(rng); c != nil {
+					b.work(within(t, 20*time.Second), c, rng)
 				} else {
 					time.Sleep(time.Millisecond)
 				}
@@ -90,6 +111,9 @@ func TestTransactionsUnderFaults(t *testing.T) {
 	work.Wait()
 	m.readAll(t)
 	m.check(isolation.Serializable)
+	b.audit(within(t, 20*time.Second), w.client(1, txn.ClientOptions{}), latest)
+	t.Logf("%d movements, %d audits, %d falls", b.moved.Load(), b.audited.Load(), b.fell.Load())
+	require.NotZero(t, b.moved.Load()*b.audited.Load()*b.fell.Load())
 }
 
 // readAll records what is there in the end.

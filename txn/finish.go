@@ -34,6 +34,14 @@ func (t *Tx) fail(ctx context.Context, err error) error {
 		return err
 	}
 	t.Rollback(ctx)
+	return t.aborted(no)
+}
+
+// aborted is what a client is told of a shard's no. Its next transaction is to see what
+// this one did not: what was written behind a seat that was just taken is ahead of clocks,
+// and would be in the way of each that comes until they show it.
+func (t *Tx) aborted(no *Refusal) error {
+	t.c.saw(no.TS)
 	return &AbortedError{t.id.Key, *no}
 }
 
@@ -83,7 +91,7 @@ func (t *Tx) Commit(ctx context.Context) error {
 	var no *Refusal
 	switch {
 	case errors.As(err, &no):
-		return &AbortedError{t.id.Key, *no}
+		return t.aborted(no)
 	case errors.Is(err, ErrOutcomeExpired) || errors.Is(err, consensus.ErrRejected) && !errors.Is(err, consensus.ErrUnknown):
 		return fmt.Errorf("txn: commit of %v: %w", t.id, err)
 	case err != nil:

@@ -115,6 +115,9 @@ func (w *world) create(n int) {
 			}
 			return len(s.Shards()) == n+1
 		})
+		if err != nil {
+			w.dump()
+		}
 		require.NoError(w.t, err)
 	}
 }
